@@ -1,0 +1,165 @@
+/** The options of `open`: their types, their defaults, and one place that checks them. */
+
+import { availableParallelism } from 'node:os';
+import { FlashVectorError, describe } from './errors.js';
+
+/**
+ * When a write is acknowledged.
+ * - `sync`: after `fdatasync` of the log.
+ * - `interval`: once written to the operating system; synced every `syncIntervalMs`.
+ * - `memory`: at once.
+ */
+export type Durability = 'sync' | 'interval' | 'memory';
+
+export interface RecoveryProgress {
+  /** What recovery is doing. */
+  phase: 'scan' | 'replay' | 'done';
+  /** Bytes of log read so far, and in all. */
+  bytesRead: number;
+  bytesTotal: number;
+  /** Records applied so far. */
+  records: number;
+}
+
+export interface OpenOptions {
+  /** Default durability of writes. `'sync'`. */
+  durability?: Durability;
+  /** Longest time that an `interval` write stays unsynced, in ms, 1 to 60,000. 100. */
+  syncIntervalMs?: number;
+  /** Number of shards, a power of two, 1 to 256. 16. */
+  shards?: number;
+  /** Cap on the shared memory that holds entries and tables, in bytes, at least 1 MiB per store. No cap. */
+  maxMemoryBytes?: number;
+  /** Size of one log file, in bytes, 64 KiB to 1 GiB. 64 MiB. */
+  walSegmentBytes?: number;
+  /** Size of the ring between writers and the log thread, a power of two, 64 KiB to 256 MiB. 4 MiB. */
+  ringBytes?: number;
+  /** Threads for recovery and other background work, 1 to 64. Number of cores, at most 8. */
+  poolThreads?: number;
+  /** Opens for reading only; no file is created, changed or locked. `false`. */
+  readOnly?: boolean;
+  /** Creates the store when there is none. `true`. */
+  createIfMissing?: boolean;
+  /** Refuses a store that exists. `false`. */
+  errorIfExists?: boolean;
+  /** Called from time to time while the store recovers. */
+  onProgress?: (progress: RecoveryProgress) => void;
+}
+
+export type ResolvedOptions = Required<Omit<OpenOptions, 'onProgress'>> & Pick<OpenOptions, 'onProgress'>;
+
+const MIB = 1024 * 1024;
+/** What a region can reach: V8 refuses a growable SharedArrayBuffer of 4 GiB and more. */
+export const REGION_BYTES_MAX = 4096 * MIB - 65_536;
+
+type Check = (value: unknown) => boolean;
+interface Rule {
+  allowed: string;
+  check: Check;
+}
+
+const integer = (min: number, max: number): Rule => ({
+  allowed: `an integer from ${min} to ${max}`,
+  check: (value) => Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max,
+});
+const powerOfTwo = (min: number, max: number): Rule => ({
+  allowed: `a power of two from ${min} to ${max}`,
+  check: (value) => integer(min, max).check(value) && Number.isInteger(Math.log2(value as number)),
+});
+const boolean: Rule = { allowed: 'true or false', check: (value) => typeof value === 'boolean' };
+const durability: Rule = {
+  allowed: "'sync', 'interval' or 'memory'",
+  check: (value) => value === 'sync' || value === 'interval' || value === 'memory',
+};
+
+const RULES: Record<keyof OpenOptions, Rule> = {
+  durability,
+  syncIntervalMs: integer(1, 60_000),
+  shards: powerOfTwo(1, 256),
+  maxMemoryBytes: integer(MIB, Number.MAX_SAFE_INTEGER),
+  walSegmentBytes: integer(65_536, 1024 * MIB),
+  ringBytes: powerOfTwo(65_536, 256 * MIB),
+  poolThreads: integer(1, 64),
+  readOnly: boolean,
+  createIfMissing: boolean,
+  errorIfExists: boolean,
+  onProgress: { allowed: 'a function', check: (value) => typeof value === 'function' },
+};
+
+/**
+ * Checks the options of a call against `rules`. An option that is `undefined` counts as not given.
+ * @throws FlashVectorError FV_OPTION, naming the option, its value and what is allowed
+ */
+function checkOptions(options: object, rules: Record<string, Rule>, call: string): void {
+  for (const [name, value] of Object.entries(options) as [string, unknown][]) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
+    if (rule === undefined) {
+      throw new FlashVectorError('FV_OPTION', `${call} has no option ${describe(name)}; it takes ${Object.keys(rules).join(', ')}`);
+    }
+    if (value !== undefined && !rule.check(value)) {
+      throw new FlashVectorError('FV_OPTION', `${call}: option ${name} is ${describe(value)}; allowed is ${rule.allowed}`);
+    }
+  }
+}
+
+export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`open: options must be an object, not ${describe(options)}`);
+  }
+  checkOptions(options, RULES, 'open');
+  const resolved: ResolvedOptions = {
+    durability: options.durability ?? 'sync',
+    syncIntervalMs: options.syncIntervalMs ?? 100,
+    shards: options.shards ?? 16,
+    maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
+    walSegmentBytes: options.walSegmentBytes ?? 64 * MIB,
+    ringBytes: options.ringBytes ?? 4 * MIB,
+    poolThreads: options.poolThreads ?? Math.min(8, availableParallelism()),
+    readOnly: options.readOnly ?? false,
+    createIfMissing: options.createIfMissing ?? true,
+    errorIfExists: options.errorIfExists ?? false,
+    onProgress: options.onProgress,
+  };
+  if (resolved.readOnly && resolved.errorIfExists) {
+    throw new FlashVectorError('FV_OPTION', 'open: readOnly and errorIfExists exclude each other');
+  }
+  return resolved;
+}
+
+export interface PutOptions {
+  /** Writes only where the key is absent; otherwise rejects with `FV_CONFLICT`. */
+  ifAbsent?: boolean;
+  /** Writes only where the entry's LSN is this one; otherwise rejects with `FV_CONFLICT`. */
+  ifVersion?: number;
+  /** Overrides the store's durability for this write. */
+  durability?: Durability;
+}
+export type DeleteOptions = Omit<PutOptions, 'ifAbsent'>;
+export type WriteOptions = Pick<PutOptions, 'durability'>;
+
+const ifVersion = integer(1, Number.MAX_SAFE_INTEGER);
+const WRITE_RULES: Record<keyof WriteOptions, Rule> = { durability };
+const DELETE_RULES: Record<keyof DeleteOptions, Rule> = { ifVersion, durability };
+const PUT_RULES: Record<keyof PutOptions, Rule> = { ifAbsent: boolean, ifVersion, durability };
+
+function checkCallOptions(call: string, options: object, rules: Record<string, Rule>): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`${call}: options must be an object, not ${describe(options)}`);
+  }
+  checkOptions(options, rules, call);
+}
+
+export function checkPutOptions(options: PutOptions): void {
+  checkCallOptions('put', options, PUT_RULES);
+  if (options.ifAbsent === true && options.ifVersion !== undefined) {
+    throw new FlashVectorError('FV_OPTION', 'put: ifAbsent and ifVersion exclude each other');
+  }
+}
+
+export function checkDeleteOptions(options: DeleteOptions): void {
+  checkCallOptions('del', options, DELETE_RULES);
+}
+
+export function checkWriteOptions(call: string, options: WriteOptions): void {
+  checkCallOptions(call, options, WRITE_RULES);
+}

@@ -1,0 +1,35 @@
+/** Attaching a further thread to an open store. */
+
+import { threadId } from 'node:worker_threads';
+import { describe } from '../base/errors.js';
+import { Control } from '../memory/control.js';
+import * as L from '../memory/layout.js';
+import { freeSlot, takeSlot, threadWord } from '../memory/registry.js';
+import { Core } from './core.js';
+import { FlashVector } from './database.js';
+import { isStoreHandle, type StoreHandle } from './handle.js';
+import { Writer } from './writer.js';
+
+/**
+ * Attaches this thread to a store that another thread has opened. The result has the same reads and
+ * writes, over the same memory; closing it detaches this thread only.
+ *
+ * Rejects with `FV_CLOSED` when the store is closed, `FV_MEMORY_FULL` when all 128 thread slots are taken, or a
+ * TypeError when `handle` is not a handle.
+ * @example const db = await attach(workerData.handle)
+ */
+export async function attach(handle: StoreHandle): Promise<FlashVector> {
+  if (!isStoreHandle(handle)) throw new TypeError(`attach takes db.handle, not ${describe(handle)}`);
+  const control = new Control(handle.control);
+  if (control.status >= L.STATUS_CLOSING) throw control.closedError();
+  const slot = takeSlot(control);
+  const core = new Core(handle, slot);
+  const writer = new Writer(core);
+  return new FlashVector(core, writer, {
+    close: async () => {
+      await writer.idle();
+      // The slot may have been freed for us when the store was closed and this thread taken for dead.
+      if (Atomics.load(core.words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) freeSlot(control, slot);
+    },
+  });
+}

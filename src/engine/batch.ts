@@ -1,0 +1,110 @@
+/**
+ * A batch under construction: its operations, encoded one behind the other as they will lie in the
+ * record, in private memory that grows.
+ */
+
+import { FlashVectorError } from '../base/errors.js';
+import {
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  KEY_LENGTH_MASK,
+  OPERATION_DELETE,
+  OPERATION_HEADER_WORDS,
+  OPERATION_PUT,
+  OPERATION_SHIFT,
+  RECORD_BYTES_MAX,
+  RECORD_HEADER_BYTES,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+  operationWords,
+  wordsOf,
+} from '../base/record.js';
+import { encodeKey } from '../table/key-codec.js';
+import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
+import type { Core } from './core.js';
+
+const START_BYTES = 4096;
+
+export class EncodedBatch {
+  #buffer = new ArrayBuffer(START_BYTES);
+  words = new Int32Array(this.#buffer);
+  bytes = Buffer.from(this.#buffer);
+  /** Words used. */
+  length = 0;
+  /** First word and key hash of each operation. */
+  readonly starts: number[] = [];
+  readonly hashes: number[] = [];
+
+  get count(): number {
+    return this.starts.length;
+  }
+
+  /** @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
+  put(core: Core, key: string | Uint8Array, value: unknown): void {
+    core.codec.prepare(value);
+    encodeKey(core.scratch, key, core.hashSeed);
+    core.codec.place(value);
+    this.#append(core.scratch, OPERATION_PUT);
+  }
+
+  del(core: Core, key: string | Uint8Array): void {
+    const scratch = core.scratch;
+    encodeKey(scratch, key, core.hashSeed);
+    scratch.valueType = 0;
+    scratch.valueLength = 0;
+    scratch.valueBytes = null;
+    this.#append(scratch, OPERATION_DELETE);
+  }
+
+  #append(scratch: Scratch, type: number): void {
+    const count = operationWords(scratch.keyLength, scratch.valueLength);
+    const at = this.length;
+    if ((at + count) * 4 + RECORD_HEADER_BYTES > RECORD_BYTES_MAX) {
+      throw new FlashVectorError('FV_VALUE', `a batch has at most ${RECORD_BYTES_MAX} bytes; operation ${this.count} takes it past that`);
+    }
+    if (at + count > this.words.length) this.#grow((at + count) * 4);
+    scratch.words[0] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT) | (type << OPERATION_SHIFT);
+    scratch.words[1] = scratch.valueLength;
+    const external = scratch.valueBytes;
+    if (external === null) {
+      scratch.bytes.copy(this.bytes, at * 4, 0, count * 4);
+    } else {
+      const value = (at + OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4;
+      this.words[at + count - 1] = 0;
+      scratch.bytes.copy(this.bytes, at * 4, 0, value - at * 4);
+      this.bytes.set(external, value);
+    }
+    this.starts.push(at);
+    this.hashes.push(scratch.keyHash);
+    this.length = at + count;
+  }
+
+  #grow(bytes: number): void {
+    const buffer = new ArrayBuffer(Math.max(bytes, Math.min(this.bytes.length * 2, RECORD_BYTES_MAX)));
+    const grown = Buffer.from(buffer);
+    this.bytes.copy(grown, 0, 0, this.length * 4);
+    this.#buffer = buffer;
+    this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
+    this.bytes = grown;
+  }
+
+  typeOf(index: number): number {
+    return this.words[this.starts[index]] >>> OPERATION_SHIFT;
+  }
+
+  /** Puts an operation into the scratch, as if it had just been encoded there. */
+  load(index: number, scratch: Scratch): void {
+    const at = this.starts[index];
+    const meta = this.words[at];
+    scratch.keyLength = meta & KEY_LENGTH_MASK;
+    scratch.keyHash = this.hashes[index];
+    scratch.keyFlags = (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    scratch.valueLength = this.words[at + 1];
+    const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
+    const inline = scratch.valueLength <= INLINE_VALUE_BYTES_MAX;
+    const count = value + (inline ? wordsOf(scratch.valueLength) : 0);
+    this.bytes.copy(scratch.bytes, 0, at * 4, (at + count) * 4);
+    scratch.valueBytes = inline ? null : this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
+  }
+}

@@ -1,0 +1,64 @@
+/** The chained form of a batch: `db.batch().put(k, v).del(k).write()`. */
+
+import { FlashVectorError } from '../base/errors.js';
+import type { WriteOptions } from '../base/options.js';
+import { EncodedBatch } from './batch.js';
+import type { Core } from './core.js';
+
+/**
+ * Collects operations and writes them as one: all or nothing, in memory, on disk, across shards.
+ * Keys and values are encoded when they are added; later changes to them do not count.
+ */
+export class ChainedBatch {
+  readonly #core: Core;
+  readonly #write: (batch: EncodedBatch, options?: WriteOptions) => Promise<number>;
+  #batch = new EncodedBatch();
+  #written = false;
+
+  /** @internal */
+  constructor(core: Core, write: (batch: EncodedBatch, options?: WriteOptions) => Promise<number>) {
+    this.#core = core;
+    this.#write = write;
+  }
+
+  /** Number of operations so far. */
+  get length(): number {
+    return this.#batch.count;
+  }
+
+  /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_CLOSED` */
+  put(key: string | Uint8Array, value: unknown): this {
+    this.#check();
+    this.#batch.put(this.#core, key, value);
+    return this;
+  }
+
+  /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED` */
+  del(key: string | Uint8Array): this {
+    this.#check();
+    this.#batch.del(this.#core, key);
+    return this;
+  }
+
+  /** Forgets the operations so far. */
+  clear(): this {
+    this.#check();
+    this.#batch = new EncodedBatch();
+    return this;
+  }
+
+  /** Writes the batch. It cannot be used afterwards. @returns an LSN, as `db.batch([…])` */
+  write(options?: WriteOptions): Promise<number> {
+    try {
+      this.#check();
+      this.#written = true;
+      return this.#write(this.#batch, options);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  #check(): void {
+    if (this.#written) throw new FlashVectorError('FV_CLOSED', 'this batch has been written already');
+  }
+}

@@ -1,0 +1,308 @@
+/**
+ * Opening a store: folder, lock, shared memory, recovery, log thread; and the owner's way of closing it.
+ * Runs in the thread that will own the store.
+ */
+
+import fs from 'node:fs';
+import { randomInt } from 'node:crypto';
+import path from 'node:path';
+import { MessageChannel } from 'node:worker_threads';
+import { FlashVectorError, describe, fromErrorData, ioError } from '../base/errors.js';
+import { REGION_BYTES_MAX, resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
+import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
+import { createControl, type Control } from '../memory/control.js';
+import * as L from '../memory/layout.js';
+import { Region, createRegionBuffer } from '../memory/region.js';
+import { claimSlot } from '../memory/registry.js';
+import { lockFolder, type FolderLock } from '../platform/folder-lock.js';
+import type { FileSystem, FileSystemSource } from '../platform/files.js';
+import { loadFileSystem } from '../platform/load-files.js';
+import { NODE_FILES } from '../platform/node-files.js';
+import { createTable } from '../table/hash-table.js';
+import { Checksum } from '../wal/checksum.js';
+import { segmentNumber } from '../wal/format.js';
+import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
+import type { LogSummary } from '../wal/log-reader.js';
+import type { LogTask } from '../../workers/log.js';
+import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
+import { Core } from './core.js';
+import { FlashVector } from './database.js';
+import type { StoreHandle } from './handle.js';
+import { Pool } from './pool.js';
+import { ThreadWatch } from './threads.js';
+import { Writer } from './writer.js';
+
+/** What tests replace. */
+export interface Environment {
+  files: FileSystemSource;
+}
+
+const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
+/** Recovery runs in one thread below this many log segments: starting another costs more than it saves. */
+const PARALLEL_SEGMENTS = 2;
+/** Longest that closing waits for writes that other threads have deferred. */
+const DEFERRED_TIMEOUT_MS = 30_000;
+const POLL_MS = 5;
+
+/**
+ * Opens the store in `directory`, creating it when there is none, and recovers what is there.
+ *
+ * The calling thread becomes the store's owner. One process can have a store open at a time; its
+ * threads share it through `db.handle` and `attach`.
+ * Rejects with `FV_OPTION`, `FV_LOCKED` (with `pid`), `FV_CORRUPT` (with `file`, `offset`, LSNs), `FV_VERSION`,
+ * `FV_MEMORY_FULL`, `FV_IO`, or a TypeError.
+ * @example const db = await open('./data', { durability: 'sync' })
+ */
+export function open(directory: string, options?: OpenOptions): Promise<FlashVector> {
+  return openIn({ files: NODE_FILES }, directory, options);
+}
+
+/** As `open`, over other files. */
+export async function openIn(environment: Environment, directory: string, options?: OpenOptions): Promise<FlashVector> {
+  if (typeof directory !== 'string' || directory === '' || directory.includes('\0')) {
+    throw new TypeError(`open: directory must be a path, not ${describe(directory)}`);
+  }
+  const opening = new Opening(environment, path.resolve(directory), resolveOptions(options));
+  try {
+    return await opening.run();
+  } catch (error) {
+    await opening.undo();
+    throw error;
+  }
+}
+
+function createMemory(options: ResolvedOptions): StoreHandle {
+  const control = createControl({
+    shards: options.shards,
+    hashSeed: randomInt(0x7fff_ffff),
+    durability: DURABILITIES[options.durability],
+    maxMemoryBytes: options.maxMemoryBytes,
+  });
+  const regionMax = REGION_BYTES_MAX;
+  const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
+  control.words[L.CONTROL_MEMORY_UNITS] = options.shards;
+  for (const shard of shards) {
+    if (!createTable(new Region(shard, control.words))) {
+      throw new FlashVectorError('FV_OPTION', `open: option maxMemoryBytes is ${options.maxMemoryBytes}; ${options.shards} empty shards need more`);
+    }
+  }
+  return {
+    kind: 'flashvector',
+    control: control.buffer,
+    ring: new SharedArrayBuffer(options.ringBytes),
+    staging: createRegionBuffer(regionMax),
+    shards,
+  };
+}
+
+/** The steps of opening, and what of them is to be undone when one fails. */
+class Opening {
+  #lock: FolderLock | undefined;
+  #pool: Pool | undefined;
+  #core: Core | undefined;
+  #watch: ThreadWatch | undefined;
+  #writer: Writer | undefined;
+  #logTask: Promise<unknown> | undefined;
+
+  constructor(
+    readonly environment: Environment,
+    readonly directory: string,
+    readonly options: ResolvedOptions,
+  ) {}
+
+  async run(): Promise<FlashVector> {
+    const { directory, options } = this;
+    const files = await loadFileSystem(this.environment.files);
+    const checksum = await Checksum.load();
+    this.#makeFolder(files);
+    if (!options.readOnly) {
+      this.#lock = await lockFolder(directory);
+      try {
+        removeTemporaries(files, directory);
+      } catch (error) {
+        throw ioError('opening the store', directory, error);
+      }
+    }
+    const storeId = this.#identify(files, checksum);
+    const handle = createMemory(options);
+    const core = new Core(handle, L.OWNER_SLOT);
+    this.#core = core;
+    claimSlot(core.control, L.OWNER_SLOT);
+    this.#pool = new Pool(1 + options.poolThreads);
+    const summary = await this.#recover(files, storeId, handle);
+    this.#startLsn(core.control, summary.end.lastLsn);
+    const writer = new Writer(core);
+    this.#writer = writer;
+    if (options.readOnly) Atomics.store(core.words, L.CONTROL_STATUS, L.STATUS_READONLY);
+    const db = new FlashVector(core, writer, { close: () => this.#close() });
+    if (options.readOnly) await this.#pool.destroy();
+    else await this.#startLog(storeId, handle, summary, db);
+    this.#watch = new ThreadWatch(core);
+    return db;
+  }
+
+  #makeFolder(files: FileSystem): void {
+    const { directory, options } = this;
+    const stat = fs.statSync(directory, { throwIfNoEntry: false });
+    if (stat !== undefined && !stat.isDirectory()) {
+      throw new FlashVectorError('FV_IO', `${directory} is not a folder`, { file: directory });
+    }
+    if (stat !== undefined) return;
+    if (!options.createIfMissing || options.readOnly) throw this.#missing();
+    try {
+      files.makeDirectory(directory);
+      files.syncDirectory(path.dirname(directory));
+    } catch (error) {
+      throw ioError('creating the folder', directory, error);
+    }
+  }
+
+  #missing(): FlashVectorError {
+    return new FlashVectorError('FV_IO', `there is no store in ${this.directory}`, { file: this.directory });
+  }
+
+  #identify(files: FileSystem, checksum: Checksum): Buffer {
+    const { directory, options } = this;
+    const storeId = readIdentity(files, checksum, directory);
+    if (storeId === undefined) {
+      if (!options.createIfMissing || options.readOnly) throw this.#missing();
+      return createIdentity(files, checksum, directory, Date.now());
+    }
+    if (options.errorIfExists) throw new FlashVectorError('FV_IO', `there is a store in ${directory} already, and errorIfExists is set`, { file: directory });
+    return storeId;
+  }
+
+  async #recover(files: FileSystem, storeId: Buffer, handle: StoreHandle): Promise<LogSummary> {
+    const { directory, options } = this;
+    const segments = files.list(directory).filter((name) => segmentNumber(name) !== undefined).length;
+    const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(options.poolThreads, options.shards);
+    const results = await Promise.all(
+      Array.from({ length: count }, (_, index) => this.#recoverPart(storeId, handle, { index, count })),
+    );
+    for (const result of results) if (result.error !== undefined) throw fromErrorData(result.error);
+    const [first] = results as { summary: LogSummary }[];
+    options.onProgress?.({ phase: 'done', bytesRead: 0, bytesTotal: 0, records: first.summary.records });
+    return first.summary;
+  }
+
+  #recoverPart(storeId: Buffer, handle: StoreHandle, partition: RecoverTask['partition']): Promise<RecoverResult> {
+    const { directory, options } = this;
+    const task: RecoverTask = {
+      directory,
+      files: this.environment.files,
+      storeId,
+      segmentBytes: options.walSegmentBytes,
+      control: handle.control,
+      shards: [...handle.shards],
+      partition,
+    };
+    const onProgress = options.onProgress;
+    if (onProgress === undefined || partition.index !== 0) return this.#runTask<RecoverTask, RecoverResult>('recover', task);
+    const { port1, port2 } = new MessageChannel();
+    port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) => onProgress({ phase: 'replay', bytesRead, bytesTotal, records }));
+    port1.unref();
+    return this.#runTask<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
+  }
+
+  #runTask<Task, Result>(name: string, task: Task, transfer: unknown[] = []): Promise<Result> {
+    const pool = this.#pool;
+    if (pool === undefined) throw new Error('the pool is made before tasks run');
+    return pool.run<Task, Result>(name, task, transfer);
+  }
+
+  #startLsn(control: Control, lastLsn: number): void {
+    control.storeLsn(L.CONTROL_NEXT_LSN, lastLsn + 1);
+    control.storeLsn(L.CONTROL_WRITTEN, lastLsn);
+    control.storeLsn(L.CONTROL_DURABLE, lastLsn);
+  }
+
+  async #startLog(storeId: Buffer, handle: StoreHandle, summary: LogSummary, db: FlashVector): Promise<void> {
+    const { directory, options } = this;
+    const words = db.handle.control;
+    const control = new Int32Array(words);
+    const running = this.#runTask<LogTask, { error?: unknown }>('log', {
+      directory,
+      files: this.environment.files,
+      storeId,
+      segmentBytes: options.walSegmentBytes,
+      syncIntervalMs: options.syncIntervalMs,
+      end: summary.end,
+      control: handle.control,
+      ring: handle.ring,
+      staging: handle.staging,
+    });
+    this.#logTask = running.then(
+      () => this.#logEnded(db),
+      (cause: unknown) => {
+        // The log thread died without a word of its own.
+        const core = this.#core;
+        core?.control.fail(new FlashVectorError('FV_IO', 'the log thread died', { cause }));
+        Atomics.store(control, L.CONTROL_LOG_STATE, L.LOG_FAILED);
+        core?.control.bump(L.CONTROL_ACK_EPOCH);
+        this.#logEnded(db);
+      },
+    );
+    while (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_STARTING) {
+      const wait = Atomics.waitAsync(control, L.CONTROL_LOG_STATE, L.LOG_STARTING, 1000);
+      const alive = setTimeout(() => undefined, 2000);
+      if (wait.async) await wait.value;
+      clearTimeout(alive);
+    }
+    if (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_FAILED) {
+      await this.#logTask;
+      throw this.#core?.control.failure ?? new FlashVectorError('FV_IO', 'the log could not be started');
+    }
+  }
+
+  #logEnded(db: FlashVector): void {
+    const failure = this.#core?.control.failure;
+    if (failure === undefined) return;
+    db.emit('readonly', failure);
+    if (db.listenerCount('error') > 0) db.emit('error', failure);
+  }
+
+  /** The owner's close: see docs/durability.md for what it promises. */
+  async #close(): Promise<void> {
+    const core = this.#core;
+    const writer = this.#writer;
+    if (core === undefined || writer === undefined) return;
+    const { control, words } = core;
+    Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSING);
+    if (!this.options.readOnly) {
+      await writer.idle();
+      await this.#otherThreadsDone(core);
+      Atomics.store(words, L.CONTROL_LOG_STOP, 1);
+      control.bump(L.CONTROL_LOG_WAKE);
+      await this.#logTask;
+      if (Atomics.load(words, L.CONTROL_LOG_STATE) === L.LOG_FAILED) await writer.idle();
+    }
+    Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSED);
+    control.bump(L.CONTROL_ACK_EPOCH);
+    await this.undo();
+    if (!this.options.readOnly && control.failure !== undefined) throw control.failure;
+  }
+
+  /** Waits until no other thread has writes that it will still try. */
+  async #otherThreadsDone(core: Core): Promise<void> {
+    const deadline = performance.now() + DEFERRED_TIMEOUT_MS;
+    const deferred = (): boolean => {
+      for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
+        const word = core.control.shape.threadAreaWord + slot * L.THREAD_WORDS;
+        if (Atomics.load(core.words, word + L.THREAD_ID) !== 0 && Atomics.load(core.words, word + L.THREAD_DEFERRED) > 0) return true;
+      }
+      return false;
+    };
+    while (deferred() && performance.now() < deadline && core.control.failure === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+
+  /** Gives everything back that was taken so far. */
+  async undo(): Promise<void> {
+    this.#watch?.dispose();
+    this.#writer?.dispose();
+    if (this.#core !== undefined) Atomics.store(this.#core.words, L.CONTROL_STATUS, L.STATUS_CLOSED);
+    await this.#pool?.destroy();
+    await this.#lock?.release();
+  }
+}

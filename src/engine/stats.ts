@@ -1,0 +1,177 @@
+/** What `db.stats()` shows: read from shared memory, without stopping anybody. */
+
+import * as L from '../memory/layout.js';
+import * as M from '../memory/metrics.js';
+import { CHUNK_BYTES, GROWTH_BYTES, REGION_FREE_CHUNKS, REGION_KEY_BYTES, REGION_LENGTH, REGION_SEGMENTS, REGION_TOP, REGION_USED_UNITS, REGION_VALUE_BYTES, type Region } from '../memory/region.js';
+import type { Core } from './core.js';
+
+export type Status = 'open' | 'readonly' | 'closing' | 'closed';
+
+export interface ShardStats {
+  entries: number;
+  /** Bytes of keys and of encoded values in live entries. */
+  keyBytes: number;
+  valueBytes: number;
+  /** Bytes of shared memory that the shard holds; of them in use by blocks; of them free for reuse. */
+  memoryBytes: number;
+  usedBytes: number;
+  freeBytes: number;
+  /** Segments of the hash table, 4,088 bytes each. */
+  segments: number;
+}
+
+/** A picture of the store. Latencies are in microseconds; counts are since it was opened, over all threads. */
+export interface Stats {
+  status: Status;
+  entries: number;
+  keyBytes: number;
+  valueBytes: number;
+  memory: {
+    /** All shared memory of the store: shards, staging, ring, control. */
+    totalBytes: number;
+    shardBytes: number;
+    usedBytes: number;
+    freeBytes: number;
+    ringBytes: number;
+    controlBytes: number;
+    stagingBytes: number;
+    maxBytes: number | undefined;
+  };
+  shards: ShardStats[];
+  operations: {
+    reads: number;
+    hits: number;
+    puts: number;
+    deletes: number;
+    batches: number;
+    conflicts: number;
+    bytesRead: number;
+    bytesWritten: number;
+  };
+  log: {
+    lastLsn: number;
+    writtenLsn: number;
+    durableLsn: number;
+    frames: number;
+    syncs: number;
+    records: number;
+    recordsPerSync: number;
+    bytes: number;
+    segments: number;
+    /** Share of the ring that is taken, 0 to 1. */
+    ringFill: number;
+    /** Record structures that threads share, of at most 32. */
+    structures: number;
+  };
+  contention: {
+    lockWaits: number;
+    optimisticRetries: number;
+    /** Writes that waited for room or a lock and were tried again. */
+    deferrals: number;
+  };
+  /** `get` is measured on every 64th call, `putApplied` on every 16th, `putDurable` once for each turn's writes, `sync` always. */
+  latencies: {
+    get: M.LatencySummary;
+    putApplied: M.LatencySummary;
+    putDurable: M.LatencySummary;
+    sync: M.LatencySummary;
+  };
+  threads: number;
+}
+
+const STATUSES: Status[] = ['open', 'readonly', 'closing', 'closed'];
+
+export function statusName(status: number): Status {
+  return STATUSES[status];
+}
+
+function readCount(words: Int32Array, at: number): number {
+  return (words[at + 1] >>> 0) * 0x1_0000_0000 + (words[at] >>> 0);
+}
+
+function shardStats(region: Region, entries: number): ShardStats {
+  const words = region.words;
+  const memoryBytes = words[REGION_LENGTH] * GROWTH_BYTES;
+  const usedBytes = (words[REGION_USED_UNITS] >>> 0) * 8;
+  const aboveTop = memoryBytes - words[REGION_TOP] * CHUNK_BYTES;
+  return {
+    entries,
+    keyBytes: readCount(words, REGION_KEY_BYTES),
+    valueBytes: readCount(words, REGION_VALUE_BYTES),
+    memoryBytes,
+    usedBytes,
+    freeBytes: Math.max(0, aboveTop) + words[REGION_FREE_CHUNKS] * CHUNK_BYTES,
+    segments: words[REGION_SEGMENTS],
+  };
+}
+
+export function collectStats(core: Core): Stats {
+  const { control, words } = core;
+  const shards = core.shards.map((shard) => shardStats(shard.region, shard.entryCount));
+  const sum = (pick: (shard: ShardStats) => number): number => shards.reduce((total, shard) => total + pick(shard), 0);
+  const { counters, latencies } = M.sumMetrics(control);
+  const shardBytes = sum((shard) => shard.memoryBytes);
+  const ringBytes = core.handle.ring.byteLength;
+  const stagingBytes = core.handle.staging.byteLength;
+  const controlBytes = core.handle.control.byteLength;
+  const ringUnits = (Atomics.load(words, L.CONTROL_RING_HEAD) - Atomics.load(words, L.CONTROL_RING_TAIL)) | 0;
+  const maxUnits = words[L.CONTROL_MEMORY_UNITS_MAX];
+  const syncs = counters[M.COUNTER_SYNCS];
+  const records = counters[M.COUNTER_RECORDS];
+  let threads = 0;
+  for (let slot = 0; slot < L.THREADS_MAX; slot++) {
+    if (slot !== L.LOG_SLOT && Atomics.load(words, control.shape.threadAreaWord + slot * L.THREAD_WORDS + L.THREAD_ID) !== 0) threads++;
+  }
+  return {
+    status: statusName(control.status),
+    entries: sum((shard) => shard.entries),
+    keyBytes: sum((shard) => shard.keyBytes),
+    valueBytes: sum((shard) => shard.valueBytes),
+    memory: {
+      totalBytes: shardBytes + ringBytes + stagingBytes + controlBytes,
+      shardBytes,
+      usedBytes: sum((shard) => shard.usedBytes),
+      freeBytes: sum((shard) => shard.freeBytes),
+      ringBytes,
+      controlBytes,
+      stagingBytes,
+      maxBytes: maxUnits === 0x7fff_ffff ? undefined : maxUnits * GROWTH_BYTES,
+    },
+    shards,
+    operations: {
+      reads: counters[M.COUNTER_READS],
+      hits: counters[M.COUNTER_HITS],
+      puts: counters[M.COUNTER_PUTS],
+      deletes: counters[M.COUNTER_DELETES],
+      batches: counters[M.COUNTER_BATCHES],
+      conflicts: counters[M.COUNTER_CONFLICTS],
+      bytesRead: counters[M.COUNTER_BYTES_READ],
+      bytesWritten: counters[M.COUNTER_BYTES_WRITTEN],
+    },
+    log: {
+      lastLsn: control.lastLsn,
+      writtenLsn: control.writtenLsn,
+      durableLsn: control.durableLsn,
+      frames: counters[M.COUNTER_FRAMES],
+      syncs,
+      records,
+      recordsPerSync: syncs === 0 ? 0 : records / syncs,
+      bytes: counters[M.COUNTER_LOG_BYTES],
+      segments: counters[M.COUNTER_SEGMENTS],
+      ringFill: (ringUnits * 8) / ringBytes,
+      structures: core.dictionary.count,
+    },
+    contention: {
+      lockWaits: counters[M.COUNTER_LOCK_WAITS],
+      optimisticRetries: counters[M.COUNTER_OPTIMISTIC_RETRIES],
+      deferrals: counters[M.COUNTER_DEFERRALS],
+    },
+    latencies: {
+      get: latencies[M.HISTOGRAM_GET],
+      putApplied: latencies[M.HISTOGRAM_PUT_APPLIED],
+      putDurable: latencies[M.HISTOGRAM_PUT_DURABLE],
+      sync: latencies[M.HISTOGRAM_SYNC],
+    },
+    threads,
+  };
+}

@@ -1,0 +1,490 @@
+/**
+ * The write path of one thread: log, then apply.
+ *
+ * A write takes its shards' locks in ascending order, makes sure that memory for it is there, takes
+ * its place in the ring, copies itself there, publishes, and applies itself to the tables. What can
+ * fail comes before the place in the ring; what comes after cannot fail.
+ *
+ * A write that finds no room in the ring, or a lock that is not free within a few microseconds, lets
+ * go of everything and is deferred: it waits in a queue, in order, and is tried again from the
+ * event loop. While the queue is not empty every new write of this thread joins it, so writes stay in
+ * the order of their calls.
+ *
+ * `try…` functions return an LSN, DEFER or CONFLICT, and throw what the caller is to be rejected with.
+ */
+
+import { FlashVectorError } from '../base/errors.js';
+import * as R from '../base/record.js';
+import * as L from '../memory/layout.js';
+import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import * as M from '../memory/metrics.js';
+import { NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
+import { STAGED_RECORD_WORD } from '../memory/staging.js';
+import { ABSENT } from '../table/hash-table.js';
+import { memoryFull } from '../table/replay.js';
+import { WORD_COPY_MAX, type Shard } from '../table/shard.js';
+import { Acks } from './acks.js';
+import type { EncodedBatch } from './batch.js';
+import type { Core } from './core.js';
+
+/** Try again later. */
+export const DEFER = -1;
+/** The condition does not hold. */
+export const CONFLICT = -2;
+
+export type Condition = 'none' | 'absent' | number;
+
+/** How long a deferred write may sleep for a lock, on its second try and later. */
+const PATIENCE_MS = 1;
+/** Longest wait for room before looking again. */
+const ROOM_WAIT_MS = 10;
+/** Deferred writes carried out before the event loop gets a turn. */
+const PUMP_MAX = 256;
+/** Deferred writes done after which the front of the queue is cut off. */
+const COMPACT_AT = 1024;
+
+interface Deferred {
+  run: (patienceMs: number) => number;
+  durability: number;
+  resolve: (lsn: number) => void;
+  reject: (error: unknown) => void;
+}
+
+export class Writer {
+  readonly acks: Acks;
+  readonly #core: Core;
+  readonly #words: Int32Array;
+  readonly #self: number;
+  #deferred: Deferred[] = [];
+  #deferredDone = 0;
+  #pumping = false;
+  #idle: (() => void)[] = [];
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#words = core.words;
+    this.#self = core.slot + 1;
+    this.acks = new Acks(core.control, core.metrics);
+  }
+
+  /** Whether new writes have to queue behind deferred ones. */
+  get deferring(): boolean {
+    return this.#deferred.length !== 0;
+  }
+
+  // One key -----------------------------------------------------------------------------------
+
+  /** Writes the put or delete in the scratch. */
+  tryWrite(type: number, condition: Condition, durability: number, patienceMs: number): number {
+    const core = this.#core;
+    const scratch = core.scratch;
+    const shard = core.shards[scratch.keyHash & core.shardMask];
+    const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
+    if (bytes > core.ring.inlineBytesMax) return this.#tryStaged(shard, bytes, condition, durability, patienceMs);
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+    let lsn: number;
+    try {
+      shard.region.sync();
+      const entry = shard.table.locate(scratch);
+      lsn = condition === 'none' || holds(shard, entry, condition) ? this.#commitLocked(shard, entry, type, bytes, durability) : CONFLICT;
+    } finally {
+      releaseWrite(this.#words, shard.lockWord);
+    }
+    if (lsn > 0) core.ring.wakeLog();
+    return lsn;
+  }
+
+  /** Adds `by` to the number under the key in the scratch; an absent key counts as 0. */
+  tryIncrement(by: number, durability: number, patienceMs: number, result: { value: number }): number {
+    const core = this.#core;
+    const scratch = core.scratch;
+    const shard = core.shards[scratch.keyHash & core.shardMask];
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+    let lsn: number;
+    try {
+      shard.region.sync();
+      const entry = shard.table.locate(scratch);
+      const before = entry === ABSENT ? 0 : shard.valueLocked(entry);
+      if (typeof before !== 'number') throw new FlashVectorError('FV_VALUE', 'increment needs a number under its key, and there is something else');
+      result.value = before + by;
+      core.codec.place(result.value);
+      const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
+      if (bytes > core.ring.inlineBytesMax) throw new FlashVectorError('FV_KEY', 'increment needs a key that fits the ring');
+      lsn = this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability);
+    } finally {
+      releaseWrite(this.#words, shard.lockWord);
+    }
+    if (lsn > 0) core.ring.wakeLog();
+    return lsn;
+  }
+
+  /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
+  #commitLocked(shard: Shard, entry: number, type: number, bytes: number, durability: number): number {
+    const core = this.#core;
+    const ring = core.ring;
+    let block = 0;
+    if (type === R.OPERATION_PUT && (entry === ABSENT || !shard.fitsLocked(entry))) {
+      if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+      block = shard.takeBlockLocked();
+      if (block === 0) throw memoryFull();
+      shard.fillBlock(block);
+    }
+    const at = ring.reserve(bytes, RING_HEADROOM_BYTES);
+    if (at === NO_ROOM) {
+      if (block !== 0) shard.giveBlockLocked(block, shard.entryBytes());
+      return DEFER;
+    }
+    this.#copyOperation(type, ring.words, ring.bytes, ring.bodyAt(at));
+    const low = ring.words[at + R.RECORD_LSN_LOW];
+    const high = ring.words[at + R.RECORD_LSN_HIGH];
+    ring.publish(at, R.KIND_WRITE, durability);
+    this.#applyLocked(shard, entry, type, block, low, high);
+    ring.applied();
+    return high * 0x1_0000_0000 + (low >>> 0);
+  }
+
+  #applyLocked(shard: Shard, entry: number, type: number, block: number, low: number, high: number): void {
+    if (type === R.OPERATION_PUT) shard.putLocked(entry, block, low, high);
+    else if (entry !== ABSENT) shard.deleteLocked(entry);
+  }
+
+  /** Copies the operation in the scratch to a record's body, and pads it to 8 bytes. */
+  #copyOperation(type: number, words: Int32Array, bytes: Buffer, to: number): void {
+    const scratch = this.#core.scratch;
+    const from = scratch.words;
+    from[0] = scratch.keyLength | (scratch.valueType << R.VALUE_TYPE_SHIFT) | (scratch.keyFlags << R.ENTRY_FLAGS_SHIFT) | (type << R.OPERATION_SHIFT);
+    from[1] = scratch.valueLength;
+    const external = scratch.valueBytes;
+    const total = R.operationWords(scratch.keyLength, scratch.valueLength);
+    const count = external === null ? total : total - R.wordsOf(scratch.valueLength);
+    if (count <= WORD_COPY_MAX) {
+      for (let i = 0; i < count; i++) words[to + i] = from[i];
+    } else {
+      scratch.bytes.copy(bytes, to * 4, 0, count * 4);
+    }
+    if (external !== null) {
+      words[to + total - 1] = 0;
+      bytes.set(external, (to + count) * 4);
+    }
+    if ((total & 1) !== 0) words[to + total] = 0;
+  }
+
+  // Records too long for the ring -------------------------------------------------------------
+
+  /**
+   * A long put. The entry's block and the staged record are filled while no lock is held, so that
+   * nobody waits for the copies.
+   */
+  #tryStaged(shard: Shard, bytes: number, condition: Condition, durability: number, patienceMs: number): number {
+    const core = this.#core;
+    const scratch = core.scratch;
+    const staged = this.#stage(bytes);
+    if (staged === 0) return DEFER;
+    let block = 0;
+    let lsn = DEFER;
+    const blockBytes = shard.entryBytes();
+    try {
+      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+      try {
+        shard.region.sync();
+        block = shard.takeBlockLocked();
+      } finally {
+        releaseWrite(this.#words, shard.lockWord);
+      }
+      if (block === 0) throw memoryFull();
+      shard.fillBlock(block);
+      const region = core.staging.region;
+      this.#copyOperation(R.OPERATION_PUT, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
+      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+      try {
+        shard.region.sync();
+        const entry = shard.table.locate(scratch);
+        if (condition !== 'none' && !holds(shard, entry, condition)) {
+          lsn = CONFLICT;
+        } else {
+          if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+          const at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES);
+          if (at === NO_ROOM) return DEFER;
+          lsn = this.#publishStaged(at, staged, bytes, durability);
+          shard.putLocked(entry, block, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+          block = 0;
+          core.ring.applied();
+        }
+      } finally {
+        if (block !== 0) {
+          shard.giveBlockLocked(block, blockBytes);
+          block = 0;
+        }
+        releaseWrite(this.#words, shard.lockWord);
+      }
+    } finally {
+      if (block !== 0) this.#giveBlock(shard, block, blockBytes);
+      if (lsn <= 0) core.staging.abandon(staged);
+    }
+    if (lsn > 0) core.ring.wakeLog();
+    return lsn;
+  }
+
+  #giveBlock(shard: Shard, block: number, bytes: number): void {
+    // The lock was busy a moment ago; a lost block would be lost for good, so this one waits for it.
+    while (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, PATIENCE_MS)) continue;
+    try {
+      shard.region.sync();
+      shard.giveBlockLocked(block, bytes);
+    } finally {
+      releaseWrite(this.#words, shard.lockWord);
+    }
+  }
+
+  /** Takes staging room for a record. @returns its unit, or 0 to defer @throws FlashVectorError FV_MEMORY_FULL */
+  #stage(bytes: number): number {
+    const unit = this.#core.staging.take(bytes);
+    if (unit === -1) throw memoryFull();
+    return unit;
+  }
+
+  /** Completes a staged record's header, binds it to its place in the ring and publishes it. */
+  #publishStaged(at: number, staged: number, bytes: number, durability: number): number {
+    const { ring, staging } = this.#core;
+    const record = staged * 2 + STAGED_RECORD_WORD;
+    const words = staging.region.words;
+    words[record + R.RECORD_LENGTH] = bytes;
+    words[record + R.RECORD_STATE] = R.recordState(R.KIND_WRITE, durability, R.STATE_PUBLISHED);
+    words[record + R.RECORD_LSN_LOW] = ring.words[at + R.RECORD_LSN_LOW];
+    words[record + R.RECORD_LSN_HIGH] = ring.words[at + R.RECORD_LSN_HIGH];
+    const body = ring.bodyAt(at);
+    ring.words[body] = staged + STAGED_RECORD_WORD / 2;
+    ring.words[body + 1] = bytes / 8;
+    staging.bind(staged, ring.position);
+    ring.publish(at, R.KIND_STAGED, durability);
+    return ring.lsnAt(at);
+  }
+
+  // Batches -----------------------------------------------------------------------------------
+
+  /** Writes a batch: one record, all shards locked, all memory taken before it is logged. */
+  tryBatch(batch: EncodedBatch, durability: number, patienceMs: number): number {
+    const core = this.#core;
+    const bytes = R.recordBytes(batch.length);
+    const isStaged = bytes > core.ring.inlineBytesMax;
+    const staged = isStaged ? this.#stage(bytes) : 0;
+    if (isStaged && staged === 0) return DEFER;
+    let lsn = DEFER;
+    const locked = this.#lockShards(batch, patienceMs);
+    const blocks: number[] = [];
+    try {
+      if (locked === undefined) return DEFER;
+      this.#takeBlocks(batch, locked, blocks);
+      const at = core.ring.reserve(isStaged ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES);
+      if (at === NO_ROOM) return DEFER;
+      if (isStaged) {
+        const region = core.staging.region;
+        copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
+        lsn = this.#publishStaged(at, staged, bytes, durability);
+      } else {
+        copyBody(batch, core.ring.bytes, core.ring.words, core.ring.bodyAt(at));
+        core.ring.publish(at, R.KIND_WRITE, durability);
+        lsn = core.ring.lsnAt(at);
+      }
+      this.#applyBatch(batch, locked, blocks, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+      core.ring.applied();
+    } finally {
+      if (lsn <= 0) this.#giveBlocks(batch, blocks);
+      if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
+      if (isStaged && lsn <= 0) core.staging.abandon(staged);
+    }
+    core.ring.wakeLog();
+    return lsn;
+  }
+
+  /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
+  #lockShards(batch: EncodedBatch, patienceMs: number): Shard[] | undefined {
+    const { shards, shardMask } = this.#core;
+    const wanted = new Set<number>();
+    for (const hash of batch.hashes) wanted.add(hash & shardMask);
+    const locked: Shard[] = [];
+    for (const index of [...wanted].sort((a, b) => a - b)) {
+      const shard = shards[index];
+      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) {
+        for (const held of locked) releaseWrite(this.#words, held.lockWord);
+        return undefined;
+      }
+      shard.region.sync();
+      locked.push(shard);
+    }
+    return locked;
+  }
+
+  /**
+   * Takes a block for every put, and sees to it that the tables can grow. Every put gets one although
+   * some could overwrite in place: an earlier operation of the batch may change what they find.
+   */
+  #takeBlocks(batch: EncodedBatch, locked: Shard[], blocks: number[]): void {
+    const { scratch, shards, shardMask } = this.#core;
+    const puts = new Map<Shard, number>();
+    for (let i = 0; i < batch.count; i++) {
+      blocks.push(0);
+      if (batch.typeOf(i) !== R.OPERATION_PUT) continue;
+      batch.load(i, scratch);
+      const shard = shards[scratch.keyHash & shardMask];
+      puts.set(shard, (puts.get(shard) ?? 0) + 1);
+      blocks[i] = shard.takeBlockLocked();
+      if (blocks[i] === 0) throw memoryFull();
+      shard.fillBlock(blocks[i]);
+    }
+    for (const shard of locked) {
+      if (!shard.reserveInsertionsLocked(puts.get(shard) ?? 0)) throw memoryFull();
+    }
+  }
+
+  #giveBlocks(batch: EncodedBatch, blocks: number[]): void {
+    const { scratch, shards, shardMask } = this.#core;
+    for (let i = 0; i < blocks.length; i++) {
+      if (blocks[i] === 0) continue;
+      batch.load(i, scratch);
+      shards[scratch.keyHash & shardMask].giveBlockLocked(blocks[i], shards[0].entryBytes());
+    }
+  }
+
+  #applyBatch(batch: EncodedBatch, locked: Shard[], blocks: number[], low: number, high: number): void {
+    const { scratch, shards, shardMask } = this.#core;
+    for (const shard of locked) shard.openChangeLocked();
+    for (let i = 0; i < batch.count; i++) {
+      batch.load(i, scratch);
+      const shard = shards[scratch.keyHash & shardMask];
+      const entry = shard.table.locate(scratch);
+      const type = batch.typeOf(i);
+      let block = blocks[i];
+      if (type === R.OPERATION_PUT) {
+        if (entry !== ABSENT && shard.fitsLocked(entry)) {
+          shard.giveBlockLocked(block, shard.entryBytes());
+          block = 0;
+        } else if (entry === ABSENT) {
+          // Cannot fail: the memory was reserved.
+          shard.makeRoomLocked();
+        }
+      }
+      this.#applyLocked(shard, entry, type, block, low, high);
+    }
+    for (const shard of locked) shard.closeChangeLocked();
+  }
+
+  // Deferred writes ---------------------------------------------------------------------------
+
+  /** Queues a write. `run` puts its operation into the scratch and tries it. */
+  defer(durability: number, run: (patienceMs: number) => number): Promise<number> {
+    return new Promise<number>((resolve, reject) => {
+      this.#deferred.push({ run, durability, resolve, reject });
+      Atomics.add(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
+      this.#core.metrics.add(M.COUNTER_DEFERRALS, 1);
+      if (!this.#pumping) {
+        this.#pumping = true;
+        setImmediate(() => this.#pump());
+      }
+    });
+  }
+
+  /** Copies the operation in the scratch aside and queues it. */
+  deferWrite(type: number, condition: Condition, durability: number): Promise<number> {
+    const scratch = this.#core.scratch;
+    const { keyLength, keyHash, keyFlags, valueType, valueLength } = scratch;
+    const external = scratch.valueBytes === null ? null : Uint8Array.prototype.slice.call(scratch.valueBytes);
+    const inlineBytes = (R.operationWords(keyLength, valueLength) - (external === null ? 0 : R.wordsOf(valueLength))) * 4;
+    const saved = Buffer.from(scratch.bytes.subarray(0, inlineBytes));
+    return this.defer(durability, (patienceMs) => {
+      saved.copy(scratch.bytes, 0);
+      scratch.keyLength = keyLength;
+      scratch.keyHash = keyHash;
+      scratch.keyFlags = keyFlags;
+      scratch.valueType = valueType;
+      scratch.valueLength = valueLength;
+      scratch.valueBytes = external;
+      return this.tryWrite(type, condition, durability, patienceMs);
+    });
+  }
+
+  #pump(): void {
+    const words = this.#words;
+    for (let done = 0; done < PUMP_MAX; done++) {
+      if (this.#deferredDone === this.#deferred.length) {
+        this.#deferred = [];
+        this.#deferredDone = 0;
+        this.#pumping = false;
+        for (const resolve of this.#idle.splice(0)) resolve();
+        return;
+      }
+      const head = this.#deferred[this.#deferredDone];
+      if (this.#attempt(head, PATIENCE_MS)) continue;
+      // Said before looking again: from here on the log thread announces room.
+      Atomics.add(words, L.CONTROL_ROOM_WAITERS, 1);
+      const epoch = Atomics.load(words, L.CONTROL_ROOM_EPOCH);
+      if (this.#attempt(head, 0)) {
+        Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+        continue;
+      }
+      const wait = Atomics.waitAsync(words, L.CONTROL_ROOM_EPOCH, epoch, ROOM_WAIT_MS);
+      const resume = (): void => {
+        Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+        this.#pump();
+      };
+      if (wait.async) {
+        // Keeps the process alive as long as the wait at most lasts.
+        const alive = setTimeout(() => undefined, ROOM_WAIT_MS * 10);
+        void wait.value.then(() => {
+          clearTimeout(alive);
+          resume();
+        });
+      } else {
+        setImmediate(resume);
+      }
+      return;
+    }
+    setImmediate(() => this.#pump());
+  }
+
+  /** Tries a deferred write. @returns whether it is done, for better or worse */
+  #attempt(head: Deferred, patienceMs: number): boolean {
+    const control = this.#core.control;
+    try {
+      if (control.failure !== undefined) throw control.failure;
+      if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
+      const lsn = head.run(patienceMs);
+      if (lsn === DEFER) return false;
+      if (lsn === CONFLICT) throw conflictError();
+      this.acks.join(lsn, head.durability).then(head.resolve, head.reject);
+    } catch (error) {
+      head.reject(error);
+    }
+    this.#deferredDone++;
+    if (this.#deferredDone >= COMPACT_AT && this.#deferredDone * 2 > this.#deferred.length) {
+      this.#deferred = this.#deferred.slice(this.#deferredDone);
+      this.#deferredDone = 0;
+    }
+    Atomics.sub(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
+    return true;
+  }
+
+  /** Resolves when no write is deferred and none waits for its acknowledgement. */
+  async idle(): Promise<void> {
+    if (this.deferring) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    await this.acks.idle();
+  }
+
+  dispose(): void {
+    this.acks.dispose();
+  }
+}
+
+export function conflictError(): FlashVectorError {
+  return new FlashVectorError('FV_CONFLICT', 'the condition of the write does not hold; nothing was written');
+}
+
+function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {
+  if (condition === 'absent') return entry === ABSENT;
+  return entry !== ABSENT && shard.lsnLocked(entry) === condition;
+}
+
+function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: number): void {
+  batch.bytes.copy(bytes, to * 4, 0, batch.length * 4);
+  if ((batch.length & 1) !== 0) words[to + batch.length] = 0;
+}

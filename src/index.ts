@@ -1,0 +1,12 @@
+/** FlashVector: an embedded key-value store in shared memory, durable through a write-ahead log. */
+
+export { open } from './engine/open.js';
+export { attach } from './engine/attach.js';
+export { FlashVectorError } from './base/errors.js';
+export type { ErrorCode } from './base/errors.js';
+export type { DeleteOptions, Durability, OpenOptions, PutOptions, RecoveryProgress, WriteOptions } from './base/options.js';
+export type { BatchOperation, Entry, FlashVector, Key } from './engine/database.js';
+export type { ChainedBatch } from './engine/chained-batch.js';
+export type { StoreHandle } from './engine/handle.js';
+export type { ShardStats, Stats, Status } from './engine/stats.js';
+export type { LatencySummary } from './memory/metrics.js';

@@ -1,0 +1,166 @@
+/**
+ * Every slot of the control region, in one place: what it holds, who writes it, who waits on it.
+ *
+ * The control region is one SharedArrayBuffer seen as an Int32Array. Slots that different threads
+ * write lie on different cache lines (16 words). "Guarded by L" means: written only while L is held.
+ * `docs/concurrency.md` argues the order of operations on these words.
+ */
+
+export const LINE_WORDS = 16;
+
+// Line 0: constants, written once before the region is shared.
+export const CONTROL_MAGIC = 0;
+export const CONTROL_LAYOUT = 1;
+export const CONTROL_SHARDS = 2;
+export const CONTROL_HASH_SEED = 3;
+/** DURABILITY_* of writes that do not say. */
+export const CONTROL_DURABILITY = 4;
+/** Limit of the regions' memory, in units of 64 KiB; 0x7fffffff: none. */
+export const CONTROL_MEMORY_UNITS_MAX = 5;
+export const CONTROL_MAGIC_VALUE = 0x46564354;
+export const CONTROL_LAYOUT_VERSION = 1;
+
+// Line 1: life of the store. Written by the owner and, for READONLY, by the log thread; read by all.
+/** STATUS_*; only ever rises, but for FAILED, which sets READONLY from OPEN by compare-and-swap. */
+export const CONTROL_STATUS = 16;
+/** Bytes of the JSON that describes the failure, in the failure area; written before STATUS. */
+export const CONTROL_FAILURE_BYTES = 17;
+/** 64 KiB units that all regions together hold. Atomics.add by whoever grows a region. */
+export const CONTROL_MEMORY_UNITS = 18;
+/** Bumped when a slot of the thread registry is taken or freed. */
+export const CONTROL_REGISTRY_EPOCH = 19;
+
+export const STATUS_OPEN = 0;
+export const STATUS_READONLY = 1;
+export const STATUS_CLOSING = 2;
+export const STATUS_CLOSED = 3;
+
+// Line 2: the log lock: slot + 1 of the thread that reserves ring room, or 0. Held for some dozen
+// instructions, never across a wait. Waiters sleep on it with a time-out; release wakes one.
+export const CONTROL_LOG_LOCK = 32;
+export const CONTROL_LOG_LOCK_WAITERS = 33;
+
+// Line 3: guarded by the log lock; read by the log thread.
+/** Ring position (8-byte units, wraps at 2^32) behind the last reserved record. Stored last. */
+export const CONTROL_RING_HEAD = 48;
+/** The LSN that the next record takes: high, low, and high again (see Control.storeLsn). */
+export const CONTROL_NEXT_LSN = 49;
+
+// Line 4: written by the log thread, read by writers.
+/** Ring position up to which room may be reused: behind it nothing is unread or being applied. */
+export const CONTROL_RING_TAIL = 64;
+/** Bumped and notified when the tail moved while ROOM_WAITERS was set; writers without room wait on it. */
+export const CONTROL_ROOM_EPOCH = 65;
+
+// Line 5: writers to the log thread.
+/** 1 while the log thread is about to sleep or asleep on LOG_WAKE. Written by the log thread. */
+export const CONTROL_LOG_SLEEPING = 80;
+/** Bumped and notified by a writer that published while LOG_SLEEPING was set. */
+export const CONTROL_LOG_WAKE = 81;
+/** Threads that wait for room. Incremented and decremented by them. */
+export const CONTROL_ROOM_WAITERS = 82;
+/** 1 when somebody wants what is written to be synced now; the log thread takes it back to 0. */
+export const CONTROL_SYNC_REQUESTED = 84;
+/** 1: the log thread drains the ring, writes the closing frame and ends. Written by the owner. */
+export const CONTROL_LOG_STOP = 85;
+
+// Line 6: progress, written by the log thread only. An LSN takes three words: high, low, high again.
+export const CONTROL_WRITTEN = 96;
+export const CONTROL_DURABLE = 103;
+/** The low word of an LSN, behind its first word. */
+export const LSN_LOW = 1;
+/** Bumped and notified on progress, on failure and at the end; threads with pending promises waitAsync on it. */
+export const CONTROL_ACK_EPOCH = 100;
+/** LOG_*; the owner waits on it at open and close. */
+export const CONTROL_LOG_STATE = 101;
+/** Ring position up to which the log thread has written. */
+export const CONTROL_RING_CONSUMED = 102;
+
+export const LOG_STARTING = 0;
+export const LOG_RUNNING = 1;
+export const LOG_FAILED = 2;
+export const LOG_ENDED = 3;
+
+// Line 7: the staging region (see staging.ts): its lock and the bytes staged. Guarded by its lock.
+export const CONTROL_STAGING_LOCK = 112;
+export const CONTROL_STAGING_WAITERS = 113;
+/** Staged and not yet freed, in units of 8 bytes. */
+export const CONTROL_STAGED_UNITS = 114;
+/** First block of the list of staged blocks, oldest first, and the last; offsets in units of 8 bytes. */
+export const CONTROL_STAGED_FIRST = 115;
+export const CONTROL_STAGED_LAST = 116;
+
+// Line 8: the dictionary of record structures (see dictionary.ts). Guarded by its lock.
+export const CONTROL_DICTIONARY_LOCK = 128;
+export const CONTROL_DICTIONARY_WAITERS = 129;
+/** Number of structures; stored after the structure itself is in place. */
+export const CONTROL_DICTIONARY_COUNT = 130;
+/** Bytes used in the dictionary area. */
+export const CONTROL_DICTIONARY_BYTES = 131;
+
+/** A line that nobody reads: the target of the fence (see fence.ts). */
+export const CONTROL_FENCE = 144;
+
+export const FAILURE_AREA_WORD = 160;
+export const FAILURE_AREA_BYTES = 4096;
+
+export const DICTIONARY_AREA_WORD = FAILURE_AREA_WORD + FAILURE_AREA_BYTES / 4;
+export const DICTIONARY_AREA_BYTES = 64 * 1024;
+export const DICTIONARY_STRUCTURES_MAX = 32;
+
+// Shard lines: one line of lock words and one of version words each.
+export const SHARD_AREA_WORD = DICTIONARY_AREA_WORD + DICTIONARY_AREA_BYTES / 4;
+export const SHARD_WORDS = 2 * LINE_WORDS;
+/** Slot + 1 of the writer, or 0. Compare-and-swap to take, store to release; waiters sleep on it. */
+export const SHARD_LOCK = 0;
+/** Threads asleep, or about to be, on SHARD_LOCK. */
+export const SHARD_LOCK_WAITERS = 1;
+/** Readers under the lock, one bit a thread slot, READER_WORDS words; a writer with patience sleeps on them. */
+export const SHARD_READERS = 2;
+/** Odd while a writer changes the table; read around every optimistic read. Guarded by SHARD_LOCK. */
+export const SHARD_VERSION = 16;
+/** Live entries, low and high word. Guarded by SHARD_LOCK. */
+export const SHARD_ENTRIES = 17;
+
+export const THREADS_MAX = 128;
+export const READER_WORDS = THREADS_MAX / 32;
+
+/** Slot of the owner, and of the log thread, in the thread registry. */
+export const OWNER_SLOT = 0;
+export const LOG_SLOT = 1;
+
+// Thread registry: one line a thread.
+export const THREAD_WORDS = LINE_WORDS;
+/** threadId + 1 of the thread, or 0 for a free slot. Taken by compare-and-swap. */
+export const THREAD_ID = 0;
+/** Ring position of the record that this thread is applying; means something while THREAD_BUSY is 1. */
+export const THREAD_APPLYING = 1;
+/** 1 from the reservation of a record until it is in the tables. Written by the thread, read by the log thread. */
+export const THREAD_BUSY = 2;
+/** Writes that wait for room or a lock, to be tried again. Written by the thread, read by the owner at close. */
+export const THREAD_DEFERRED = 3;
+
+/** Counters and histograms, per thread: see metrics.ts. */
+export const METRICS_COUNTERS = 24;
+export const HISTOGRAM_BUCKETS = 288;
+export const METRICS_HISTOGRAMS = 4;
+export const METRICS_WORDS = METRICS_COUNTERS * 2 + METRICS_HISTOGRAMS * HISTOGRAM_BUCKETS;
+
+/** Word offsets that depend on the number of shards. */
+export interface ControlShape {
+  readonly shards: number;
+  readonly threadAreaWord: number;
+  readonly metricsAreaWord: number;
+  readonly words: number;
+}
+
+export function controlShape(shards: number): ControlShape {
+  const threadAreaWord = SHARD_AREA_WORD + shards * SHARD_WORDS;
+  const metricsAreaWord = threadAreaWord + THREADS_MAX * THREAD_WORDS;
+  return { shards, threadAreaWord, metricsAreaWord, words: metricsAreaWord + THREADS_MAX * METRICS_WORDS };
+}
+
+/** First control word of a shard. */
+export function shardWord(shard: number): number {
+  return SHARD_AREA_WORD + shard * SHARD_WORDS;
+}

@@ -1,0 +1,150 @@
+/**
+ * Locks on words of the control region.
+ *
+ * A lock word holds `slot + 1` of its holder, so that a dead holder can be named, or 0. Taking is
+ * bounded spinning, then sleeping with a time-out; every sleep is bounded by SLEEP_MS, so a lost wake
+ * costs a millisecond and nothing more. A lock that is not free within LOCK_TIMEOUT_MS throws
+ * FV_TIMEOUT: its holder is stuck or dead.
+ *
+ * Shard locks know readers as well. A reader sets its bit and then looks at the writer word; a
+ * writer takes the writer word and then waits until no bit is set. Both operations are sequentially
+ * consistent, so of a reader and a writer that come at once at least one sees the other (Dekker's
+ * argument), and a reader that sees a writer takes its bit back. New readers therefore wait as soon
+ * as a writer has the word: a writer cannot be starved. A bit names its reader for sure, so the bits
+ * of a dead thread can be cleared without guessing.
+ */
+
+import { FlashVectorError } from '../base/errors.js';
+import * as L from './layout.js';
+
+/** Loads of the lock word before sleeping: some 5 µs, more than any short section is held. */
+const SPINS = 400;
+const SLEEP_MS = 1;
+const LOCK_TIMEOUT_MS = 10_000;
+
+/** What `acquire` does once the fast path failed. Kept out of line: it is rare and large. */
+function acquireSlowly(words: Int32Array, lock: number, waiters: number, self: number, name: string): void {
+  let deadline = 0;
+  for (;;) {
+    for (let i = 0; i < SPINS; i++) {
+      if (Atomics.load(words, lock) === 0 && Atomics.compareExchange(words, lock, 0, self) === 0) return;
+    }
+    const now = performance.now();
+    if (deadline === 0) deadline = now + LOCK_TIMEOUT_MS;
+    const holder = Atomics.load(words, lock);
+    if (holder === 0) continue;
+    if (now > deadline) {
+      throw new FlashVectorError('FV_TIMEOUT', `the ${name} lock has been held by thread slot ${holder - 1} for ${LOCK_TIMEOUT_MS} ms`);
+    }
+    Atomics.add(words, waiters, 1);
+    Atomics.wait(words, lock, holder, SLEEP_MS);
+    Atomics.sub(words, waiters, 1);
+  }
+}
+
+/**
+ * Takes an exclusive lock. `self` is the caller's slot + 1.
+ * @returns whether it had to wait
+ * @throws FlashVectorError FV_TIMEOUT
+ */
+export function acquire(words: Int32Array, lock: number, waiters: number, self: number, name: string): boolean {
+  if (Atomics.compareExchange(words, lock, 0, self) === 0) return false;
+  acquireSlowly(words, lock, waiters, self, name);
+  return true;
+}
+
+/** Takes an exclusive lock if it is free within a few microseconds of spinning. */
+function tryAcquire(words: Int32Array, lock: number, self: number): boolean {
+  if (Atomics.compareExchange(words, lock, 0, self) === 0) return true;
+  for (let i = 0; i < SPINS; i++) {
+    if (Atomics.load(words, lock) === 0 && Atomics.compareExchange(words, lock, 0, self) === 0) return true;
+  }
+  return false;
+}
+
+/** Store, then look for sleepers: one that came after the load sees the store and does not sleep. */
+export function release(words: Int32Array, lock: number, waiters: number): void {
+  Atomics.store(words, lock, 0);
+  if (Atomics.load(words, waiters) !== 0) Atomics.notify(words, lock, 1);
+}
+
+function readersPresent(words: Int32Array, shard: number): boolean {
+  for (let i = 0; i < L.READER_WORDS; i++) {
+    if (Atomics.load(words, shard + L.SHARD_READERS + i) !== 0) return true;
+  }
+  return false;
+}
+
+/** The writer word is held; waits for the readers that were there first, at most until `deadline`. */
+function drainReaders(words: Int32Array, shard: number, deadline: number): boolean {
+  for (;;) {
+    for (let i = 0; i < SPINS; i++) {
+      if (!readersPresent(words, shard)) return true;
+    }
+    if (deadline === 0 || performance.now() > deadline) return false;
+    for (let i = 0; i < L.READER_WORDS; i++) {
+      const bits = Atomics.load(words, shard + L.SHARD_READERS + i);
+      if (bits !== 0) {
+        Atomics.wait(words, shard + L.SHARD_READERS + i, bits, SLEEP_MS);
+        break;
+      }
+    }
+  }
+}
+
+/**
+ * Takes a shard's lock for writing. With `patienceMs` 0 it spins for a few microseconds and never
+ * sleeps; the caller then tries again later, from its event loop, with some patience: while it has
+ * the writer word no new reader comes in, so it gets through however many there are.
+ */
+export function tryAcquireWrite(words: Int32Array, shard: number, self: number, patienceMs: number): boolean {
+  const lock = shard + L.SHARD_LOCK;
+  const deadline = patienceMs === 0 ? 0 : performance.now() + patienceMs;
+  while (!tryAcquire(words, lock, self)) {
+    if (deadline === 0 || performance.now() > deadline) return false;
+    const holder = Atomics.load(words, lock);
+    if (holder === 0) continue;
+    Atomics.add(words, shard + L.SHARD_LOCK_WAITERS, 1);
+    Atomics.wait(words, lock, holder, SLEEP_MS);
+    Atomics.sub(words, shard + L.SHARD_LOCK_WAITERS, 1);
+  }
+  if (!readersPresent(words, shard) || drainReaders(words, shard, deadline)) return true;
+  releaseWrite(words, shard);
+  return false;
+}
+
+export function releaseWrite(words: Int32Array, shard: number): void {
+  release(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS);
+}
+
+/** Takes a shard's lock for reading. `slot` is the caller's thread slot. @throws FlashVectorError FV_TIMEOUT */
+export function acquireRead(words: Int32Array, shard: number, slot: number): void {
+  const readers = shard + L.SHARD_READERS + (slot >>> 5);
+  const bit = 1 << (slot & 31);
+  let deadline = 0;
+  for (;;) {
+    Atomics.or(words, readers, bit);
+    if (Atomics.load(words, shard + L.SHARD_LOCK) === 0) return;
+    releaseRead(words, shard, slot);
+    let holder = 0;
+    for (let i = 0; i < SPINS; i++) {
+      holder = Atomics.load(words, shard + L.SHARD_LOCK);
+      if (holder === 0) break;
+    }
+    if (holder === 0) continue;
+    const now = performance.now();
+    if (deadline === 0) deadline = now + LOCK_TIMEOUT_MS;
+    else if (now > deadline) {
+      throw new FlashVectorError('FV_TIMEOUT', `a shard lock has been held by thread slot ${holder - 1} for ${LOCK_TIMEOUT_MS} ms`);
+    }
+    Atomics.add(words, shard + L.SHARD_LOCK_WAITERS, 1);
+    Atomics.wait(words, shard + L.SHARD_LOCK, holder, SLEEP_MS);
+    Atomics.sub(words, shard + L.SHARD_LOCK_WAITERS, 1);
+  }
+}
+
+export function releaseRead(words: Int32Array, shard: number, slot: number): void {
+  const readers = shard + L.SHARD_READERS + (slot >>> 5);
+  Atomics.and(words, readers, ~(1 << (slot & 31)));
+  if (Atomics.load(words, shard + L.SHARD_LOCK) !== 0) Atomics.notify(words, readers, 1);
+}

@@ -1,0 +1,132 @@
+/**
+ * A region: one growable SharedArrayBuffer, and this thread's views of it.
+ *
+ * Views have a fixed length, because a length-tracking view over a growable buffer costs 51 ns for
+ * a read-modify-write where a fixed one costs 3 ns (Node 20). They are made anew when an offset lies
+ * past their end. Views of a region never move data: an old view stays valid, it is only short.
+ *
+ * Offsets inside a region are in units of 8 bytes; unit 0 belongs to the header, so 0 means "none".
+ *
+ * Invariants:
+ * 1. Only the holder of the region's lock grows it or changes its header.
+ * 2. The header's length word is stored after the buffer has grown, so a view made after reading it
+ *    reaches at least that far.
+ */
+
+import * as L from './layout.js';
+
+export const UNIT_BYTES = 8;
+export const CHUNK_BYTES = 16_384;
+export const CHUNK_WORDS = CHUNK_BYTES / 4;
+export const CHUNK_UNITS = CHUNK_BYTES / UNIT_BYTES;
+/** Regions grow in multiples of this. */
+export const GROWTH_BYTES = 65_536;
+
+// Header: the first chunk of the region, in words.
+/** Length of the region in units of GROWTH_BYTES. */
+export const REGION_LENGTH = 0;
+/** Number of chunks below the top: those above were never handed out, or were given back. */
+export const REGION_TOP = 1;
+/** Chunks that the chunk map can describe: 4,096 a map chunk. */
+export const REGION_MAP_CHUNKS = 2;
+/** Units handed out by the allocator. */
+export const REGION_USED_UNITS = 3;
+/** Chunks in free runs below the top. */
+export const REGION_FREE_CHUNKS = 4;
+/** Root of the hash table: unit of the directory and its depth. On a line of its own: every read loads it. */
+export const REGION_DIRECTORY = 16;
+export const REGION_DEPTH = 17;
+/** Bytes of keys and of values in live entries, low and high words. */
+export const REGION_KEY_BYTES = 32;
+export const REGION_VALUE_BYTES = 34;
+/** Segments of the hash table. */
+export const REGION_SEGMENTS = 36;
+/** Lists of free runs, one a length bin. */
+export const REGION_RUN_BINS = 64;
+export const REGION_RUN_BIN_COUNT = 32;
+/** Lists of slabs with room, one a size class. */
+export const REGION_SLABS = 128;
+export const REGION_CLASS_COUNT_MAX = 128;
+/** Chunks of the chunk map. */
+export const REGION_MAP = 256;
+export const REGION_MAP_COUNT_MAX = 64;
+
+export class Region {
+  words: Int32Array;
+  bytes: Buffer;
+
+  constructor(
+    readonly buffer: SharedArrayBuffer,
+    readonly control: Int32Array,
+  ) {
+    this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
+    this.bytes = Buffer.from(buffer, 0, buffer.byteLength);
+  }
+
+  /**
+   * Makes the views reach as far as the buffer does now.
+   * @returns whether they reach further than before
+   */
+  refresh(): boolean {
+    const length = this.buffer.byteLength;
+    if (length === this.bytes.length) return false;
+    this.words = new Int32Array(this.buffer, 0, length >>> 2);
+    this.bytes = Buffer.from(this.buffer, 0, length);
+    return true;
+  }
+
+  /** For the holder of the lock: makes the views whole if another thread grew the region. One plain load. */
+  sync(): void {
+    if (this.words[REGION_LENGTH] * (GROWTH_BYTES / 4) !== this.words.length) this.refresh();
+  }
+
+  /**
+   * Grows the region so that it holds `bytes`, and some more.
+   * @returns false when the store's memory cap, the region's limit or the operating system forbids it
+   */
+  grow(bytes: number): boolean {
+    const before = this.buffer.byteLength;
+    if (bytes <= before) return true;
+    const wished = Math.max(bytes, before + Math.max(GROWTH_BYTES, before >>> 6));
+    const max = this.buffer.maxByteLength;
+    const after = Math.min(max, Math.ceil(wished / GROWTH_BYTES) * GROWTH_BYTES);
+    if (after < bytes) return false;
+    if (!this.#account((after - before) / GROWTH_BYTES)) {
+      const least = Math.ceil(bytes / GROWTH_BYTES) * GROWTH_BYTES;
+      return least < after && least <= max && this.#account((least - before) / GROWTH_BYTES) && this.#growTo(before, least);
+    }
+    return this.#growTo(before, after);
+  }
+
+  #account(units: number): boolean {
+    const held = Atomics.add(this.control, L.CONTROL_MEMORY_UNITS, units) + units;
+    if (held <= this.control[L.CONTROL_MEMORY_UNITS_MAX]) return true;
+    Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, units);
+    return false;
+  }
+
+  #growTo(before: number, after: number): boolean {
+    try {
+      this.buffer.grow(after);
+    } catch (error) {
+      // The only way for this to fail is that the operating system has no memory to give.
+      if (!(error instanceof RangeError)) throw error;
+      Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, (after - before) / GROWTH_BYTES);
+      return false;
+    }
+    this.refresh();
+    this.words[REGION_LENGTH] = after / GROWTH_BYTES;
+    return true;
+  }
+}
+
+/** Makes the buffer of a region: two chunks, header and first map chunk, in use. */
+export function createRegionBuffer(maxBytes: number): SharedArrayBuffer {
+  const buffer = new SharedArrayBuffer(GROWTH_BYTES, { maxByteLength: Math.floor(maxBytes / GROWTH_BYTES) * GROWTH_BYTES });
+  const words = new Int32Array(buffer, 0, GROWTH_BYTES / 4);
+  words[REGION_LENGTH] = 1;
+  words[REGION_TOP] = 2;
+  words[REGION_MAP_CHUNKS] = 1;
+  words[REGION_MAP] = 1;
+  return buffer;
+}

@@ -1,0 +1,43 @@
+/**
+ * The thread registry: which threads use the store, one slot each.
+ *
+ * A slot is taken by compare-and-swap of 0 to threadId + 1 and freed by storing 0. Only the thread
+ * itself writes the rest of its slot.
+ */
+
+import { threadId } from 'node:worker_threads';
+import { FlashVectorError } from '../base/errors.js';
+import type { Control } from './control.js';
+import * as L from './layout.js';
+
+export function threadWord(control: Control, slot: number): number {
+  return control.shape.threadAreaWord + slot * L.THREAD_WORDS;
+}
+
+/** Takes a given slot: the owner's and the log thread's are fixed. */
+export function claimSlot(control: Control, slot: number): number {
+  const word = threadWord(control, slot);
+  Atomics.store(control.words, word + L.THREAD_BUSY, 0);
+  Atomics.store(control.words, word + L.THREAD_ID, threadId + 1);
+  Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
+  return slot;
+}
+
+/** Takes a free slot for an attached thread. @throws FlashVectorError FV_MEMORY_FULL when all are taken */
+export function takeSlot(control: Control): number {
+  for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
+    const word = threadWord(control, slot);
+    if (Atomics.compareExchange(control.words, word + L.THREAD_ID, 0, threadId + 1) === 0) {
+      Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
+      return slot;
+    }
+  }
+  throw new FlashVectorError('FV_MEMORY_FULL', `all ${L.THREADS_MAX} thread slots of the store are taken; close attached stores that are no longer used`);
+}
+
+export function freeSlot(control: Control, slot: number): void {
+  const word = threadWord(control, slot);
+  Atomics.store(control.words, word + L.THREAD_BUSY, 0);
+  Atomics.store(control.words, word + L.THREAD_ID, 0);
+  Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
+}

@@ -1,0 +1,171 @@
+/**
+ * The ring: the log thread's side. Takes published records in LSN order, as they lie in the ring,
+ * and frees their room once they are written and applied. See ring.ts for the protocol.
+ *
+ * Invariant: what `take` returned stays unchanged until `release`.
+ */
+
+import {
+  DURABILITY_MASK,
+  DURABILITY_SHIFT,
+  DURABILITY_SYNC,
+  KIND_MASK,
+  KIND_PAD,
+  KIND_SHIFT,
+  KIND_STAGED,
+  RECORD_LENGTH,
+  RECORD_LSN_HIGH,
+  RECORD_LSN_LOW,
+  RECORD_STATE,
+  STAGED_UNIT,
+  STAGED_UNITS,
+  STATE_MASK,
+  STATE_PUBLISHED,
+} from '../base/record.js';
+import { lsnFrom } from '../base/lsn.js';
+import type { Control } from './control.js';
+import * as L from './layout.js';
+import type { Region } from './region.js';
+import { threadWord } from './registry.js';
+
+/** What one `take` found: a run of records, one behind the other. Reused by the next `take`. */
+export interface RecordRun {
+  /** The records' bytes; a view of shared memory, valid until `release`. */
+  bytes: Uint8Array;
+  records: number;
+  firstLsn: number;
+  lastLsn: number;
+  /** A record among them waits for `fdatasync`. */
+  wantsSync: boolean;
+  /** More records are published: the run ended at the ring's end, at its limit, or at a staged record. */
+  more: boolean;
+}
+
+/** Looks for published records before sleeping: some 20 µs, about what a writer needs to come back after an ack. */
+const SPINS = 4000;
+const ROOM_RECHECK_MS = 2;
+
+export class RingReader {
+  readonly #words: Int32Array;
+  readonly #bytes: Buffer;
+  readonly #mask: number;
+  #position: number;
+  readonly #run: RecordRun = { bytes: new Uint8Array(0), records: 0, firstLsn: 0, lastLsn: 0, wantsSync: false, more: false };
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    readonly control: Control,
+    readonly staging: Region,
+  ) {
+    this.#words = new Int32Array(buffer);
+    this.#bytes = Buffer.from(buffer);
+    this.#mask = buffer.byteLength / 8 - 1;
+    this.#position = Atomics.load(control.words, L.CONTROL_RING_CONSUMED);
+  }
+
+  /** Whether every record reserved so far has been taken. */
+  get drained(): boolean {
+    return Atomics.load(this.control.words, L.CONTROL_RING_HEAD) === this.#position;
+  }
+
+  /** Takes published records, at most `bytesMax` of them but at least one if there is one. */
+  take(bytesMax: number): RecordRun | undefined {
+    const words = this.#words;
+    const head = Atomics.load(this.control.words, L.CONTROL_RING_HEAD);
+    const run = this.#run;
+    let position = this.#position;
+    let records = 0;
+    let first = 0;
+    let last = 0;
+    let wantsSync = false;
+    let more = false;
+    let start = position & this.#mask;
+    let end = start;
+    while (position !== head) {
+      const at = (position & this.#mask) * 2;
+      const state = Atomics.load(words, at + RECORD_STATE);
+      if ((state & STATE_MASK) !== STATE_PUBLISHED) break;
+      const units = words[at + RECORD_LENGTH] >>> 3;
+      const kind = (state >>> KIND_SHIFT) & KIND_MASK;
+      if (kind === KIND_PAD) {
+        more = records !== 0;
+        if (more) break;
+        position = (position + units) | 0;
+        start = end = position & this.#mask;
+        continue;
+      }
+      more = records !== 0 && (kind === KIND_STAGED || (end - start + units) * 8 > bytesMax);
+      if (more) break;
+      last = at;
+      if (records === 0) first = at;
+      records++;
+      if (((state >>> DURABILITY_SHIFT) & DURABILITY_MASK) === DURABILITY_SYNC) wantsSync = true;
+      end += units;
+      position = (position + units) | 0;
+      if (kind === KIND_STAGED) break;
+    }
+    this.#position = position;
+    if (records === 0) return undefined;
+    run.records = records;
+    run.firstLsn = lsnFrom(words[first + RECORD_LSN_LOW], words[first + RECORD_LSN_HIGH]);
+    run.lastLsn = lsnFrom(words[last + RECORD_LSN_LOW], words[last + RECORD_LSN_HIGH]);
+    run.wantsSync = wantsSync;
+    run.more = more;
+    const kind = (words[first + RECORD_STATE] >>> KIND_SHIFT) & KIND_MASK;
+    run.bytes = kind === KIND_STAGED ? this.#staged(first) : this.#bytes.subarray(start * 8, end * 8);
+    return run;
+  }
+
+  #staged(at: number): Uint8Array {
+    const offset = (this.#words[at + STAGED_UNIT] >>> 0) * 8;
+    const length = (this.#words[at + STAGED_UNITS] >>> 0) * 8;
+    if (offset + length > this.staging.bytes.length) this.staging.refresh();
+    return this.staging.bytes.subarray(offset, offset + length);
+  }
+
+  /** Lets go of what was taken: frees room up to the oldest record still being applied. */
+  release(): void {
+    const words = this.control.words;
+    Atomics.store(words, L.CONTROL_RING_CONSUMED, this.#position);
+    let tail = this.#position;
+    for (let slot = 0; slot < L.THREADS_MAX; slot++) {
+      const word = threadWord(this.control, slot);
+      if (words[word + L.THREAD_ID] === 0 || Atomics.load(words, word + L.THREAD_BUSY) === 0) continue;
+      const applying = Atomics.load(words, word + L.THREAD_APPLYING);
+      if (((applying - tail) | 0) < 0) tail = applying;
+    }
+    // A slot may be read just after its record was applied and a later one begun; the tail only rises.
+    if (((tail - Atomics.load(words, L.CONTROL_RING_TAIL)) | 0) <= 0) return;
+    Atomics.store(words, L.CONTROL_RING_TAIL, tail);
+    if (Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0) this.control.bump(L.CONTROL_ROOM_EPOCH);
+  }
+
+  #published(): boolean {
+    const position = this.#position;
+    if (Atomics.load(this.control.words, L.CONTROL_RING_HEAD) === position) return false;
+    return (Atomics.load(this.#words, (position & this.#mask) * 2 + RECORD_STATE) & STATE_MASK) === STATE_PUBLISHED;
+  }
+
+  #called(): boolean {
+    const words = this.control.words;
+    return (
+      this.#published() ||
+      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0 ||
+      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0
+    );
+  }
+
+  /** Returns when there is something to do, or after `timeoutMs`. Spins for a moment, then sleeps. */
+  wait(timeoutMs: number): void {
+    for (let i = 0; i < SPINS; i++) if (this.#called()) return;
+    const words = this.control.words;
+    const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, 1);
+    // While somebody waits for room that a busy thread held at the last release, look again soon.
+    const sleepMs = Atomics.load(words, L.CONTROL_ROOM_WAITERS) === 0 ? timeoutMs : Math.min(timeoutMs, ROOM_RECHECK_MS);
+    if (!this.#called()) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, sleepMs);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+    // Room that a thread was still applying when it was released is freed here.
+    this.release();
+  }
+}

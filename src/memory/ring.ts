@@ -1,0 +1,144 @@
+/**
+ * The ring between writers and the log thread: the writers' side.
+ *
+ * Positions count units of 8 bytes and wrap at 2^32; `position & mask` is a unit in the ring. The
+ * record format is in base/record.ts. Order of operations of one write, and why:
+ *
+ * 1. Under the log lock: header words, state RESERVED; then this thread's registry slot says "busy
+ *    applying the record at this position"; then the LSN counter; then the head. The head comes last, so a
+ *    thread that dies before has reserved nothing, and the log thread, which reads the head first,
+ *    never meets a header that is not there.
+ * 2. Body copied, then the state word stored as PUBLISHED: the log thread loads that word before
+ *    it reads the body.
+ * 3. The record is applied to the tables, then the slot is no longer busy. The log thread moves the
+ *    tail at most to the oldest record being applied, so the record stays readable for a repair.
+ *
+ * Waking: the writer stores PUBLISHED and then loads LOG_SLEEPING; the log thread stores
+ * LOG_SLEEPING and then looks for published records again. One of them sees the other.
+ */
+
+import {
+  KIND_PAD,
+  RECORD_HEADER_WORDS,
+  RECORD_LENGTH,
+  RECORD_LSN_HIGH,
+  RECORD_LSN_LOW,
+  RECORD_STATE,
+  STATE_PUBLISHED,
+  STATE_RESERVED,
+  recordState,
+} from '../base/record.js';
+import { lsnFrom } from '../base/lsn.js';
+import type { Control } from './control.js';
+import * as L from './layout.js';
+import { acquire, release } from './lock.js';
+import { threadWord } from './registry.js';
+
+/**
+ * Room that ordinary records leave free for the records that define structures. A store defines at
+ * most 32 of them, of at most 512 bytes each, so such a record always finds room.
+ */
+export const RING_HEADROOM_BYTES = 20_480;
+/** No room in the ring: let go of every lock, wait for ROOM_EPOCH, try again. */
+export const NO_ROOM = -1;
+
+export class Ring {
+  readonly words: Int32Array;
+  readonly bytes: Buffer;
+  readonly #control: Int32Array;
+  readonly #mask: number;
+  readonly #self: number;
+  readonly #threadWord: number;
+  /** Times that the log lock was not free at once; read and reset by the metrics. */
+  lockWaits = 0;
+  /** Records longer than this are staged (see staging.ts) so that no record fills the ring. */
+  readonly inlineBytesMax: number;
+
+  constructor(buffer: SharedArrayBuffer, control: Control, slot: number) {
+    this.words = new Int32Array(buffer);
+    this.bytes = Buffer.from(buffer);
+    this.#control = control.words;
+    this.#mask = buffer.byteLength / 8 - 1;
+    this.#self = slot + 1;
+    this.#threadWord = threadWord(control, slot);
+    this.inlineBytesMax = Math.min(buffer.byteLength >>> 3, 65_536);
+  }
+
+  /**
+   * Reserves room for a record of `bytes` (a multiple of 8) and gives it the next LSN.
+   * `headroomBytes` of the ring stay free.
+   * @returns word index of the record in the ring, or NO_ROOM
+   * @throws FlashVectorError FV_TIMEOUT when the log lock's holder is stuck
+   */
+  reserve(bytes: number, headroomBytes: number): number {
+    const control = this.#control;
+    const words = this.words;
+    if (acquire(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS, this.#self, 'log')) this.lockWaits++;
+    const head = control[L.CONTROL_RING_HEAD];
+    const units = bytes >>> 3;
+    const size = this.#mask + 1;
+    const start = head & this.#mask;
+    const pad = start + units > size ? size - start : 0;
+    const used = (head - Atomics.load(control, L.CONTROL_RING_TAIL)) | 0;
+    if (used + pad + units > size - (headroomBytes >>> 3)) {
+      release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
+      return NO_ROOM;
+    }
+    let at = start * 2;
+    if (pad !== 0) {
+      words[at + RECORD_LENGTH] = pad * 8;
+      words[at + RECORD_STATE] = recordState(KIND_PAD, 0, STATE_PUBLISHED);
+      at = 0;
+    }
+    const low = control[L.CONTROL_NEXT_LSN + L.LSN_LOW];
+    const high = control[L.CONTROL_NEXT_LSN];
+    words[at + RECORD_LENGTH] = bytes;
+    words[at + RECORD_STATE] = STATE_RESERVED;
+    words[at + RECORD_LSN_LOW] = low;
+    words[at + RECORD_LSN_HIGH] = high;
+    control[this.#threadWord + L.THREAD_APPLYING] = (head + pad) | 0;
+    Atomics.store(control, this.#threadWord + L.THREAD_BUSY, 1);
+    if (low === -1) {
+      Atomics.store(control, L.CONTROL_NEXT_LSN, high + 1);
+      Atomics.store(control, L.CONTROL_NEXT_LSN + L.LSN_LOW, 0);
+      Atomics.store(control, L.CONTROL_NEXT_LSN + 2, high + 1);
+    } else {
+      control[L.CONTROL_NEXT_LSN + L.LSN_LOW] = (low + 1) | 0;
+    }
+    Atomics.store(control, L.CONTROL_RING_HEAD, (head + pad + units) | 0);
+    release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
+    return at;
+  }
+
+  /** Ring position of the record that this thread has reserved last. */
+  get position(): number {
+    return this.#control[this.#threadWord + L.THREAD_APPLYING];
+  }
+
+  /** Makes a record visible to the log thread. `wakeLog` follows, once the caller holds no lock. */
+  publish(at: number, kind: number, durability: number): void {
+    Atomics.store(this.words, at + RECORD_STATE, recordState(kind, durability, STATE_PUBLISHED));
+  }
+
+  /** Wakes the log thread if it sleeps. */
+  wakeLog(): void {
+    if (Atomics.load(this.#control, L.CONTROL_LOG_SLEEPING) !== 0) {
+      Atomics.add(this.#control, L.CONTROL_LOG_WAKE, 1);
+      Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
+    }
+  }
+
+  /** The record reserved last is in the tables: the log thread may let its room go. */
+  applied(): void {
+    Atomics.store(this.#control, this.#threadWord + L.THREAD_BUSY, 0);
+  }
+
+  lsnAt(at: number): number {
+    return lsnFrom(this.words[at + RECORD_LSN_LOW], this.words[at + RECORD_LSN_HIGH]);
+  }
+
+  /** First word of the body of the record at `at`. */
+  bodyAt(at: number): number {
+    return at + RECORD_HEADER_WORDS;
+  }
+}

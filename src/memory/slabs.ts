@@ -1,0 +1,194 @@
+/**
+ * The upper half of the allocator: blocks in size classes.
+ *
+ * A slab is one or more chunks cut into blocks of one size. Its header (8 words) holds the list of
+ * its freed blocks and the number in use; slabs with room are listed by class. An empty slab goes
+ * back to the chunks, but for the last of its class, so that a pattern of "one in, one out" does not
+ * give and take chunks all the time. Blocks larger than the largest class are runs of chunks.
+ *
+ * Classes: steps of 8 bytes to 256, of 16 to 512; then, because a slab holds few of them, the
+ * largest multiple of 8 of which n fit a slab: n = 31 down to 3 in one chunk, then 8 blocks in 3 to
+ * 16 chunks. So a block loses at most 8 bytes up to 256, and about a tenth above.
+ *
+ * Every function runs under the region's lock. Blocks are named by their unit (offset / 8).
+ */
+
+import { assert } from '../base/errors.js';
+import {
+  CHUNK_LARGE,
+  CHUNK_SLAB,
+  CHUNK_PART,
+  chunkArgument,
+  chunkEntry,
+  chunkKind,
+  giveChunks,
+  setChunk,
+  takeChunks,
+} from './chunks.js';
+import {
+  CHUNK_BYTES,
+  CHUNK_UNITS,
+  CHUNK_WORDS,
+  REGION_CLASS_COUNT_MAX,
+  REGION_SLABS,
+  REGION_USED_UNITS,
+  type Region,
+} from './region.js';
+
+const SLAB_HEADER_BYTES = 32;
+const SLAB_HEADER_UNITS = SLAB_HEADER_BYTES / 8;
+// Words of a slab's header.
+const SLAB_USED = 0;
+/** Unit of the first freed block, or 0. A freed block's first word holds the next. */
+const SLAB_FREED = 1;
+/** Blocks ever handed out: those from here on are untouched. */
+const SLAB_FRESH = 2;
+/** Neighbours in the list of slabs with room: their first chunk, or 0. */
+const SLAB_NEXT = 3;
+const SLAB_PREVIOUS = 4;
+
+/** The class of blocks that are runs of chunks. */
+export const CLASS_LARGE = 255;
+
+const sizes: number[] = [];
+const chunkCounts: number[] = [];
+const addClass = (bytes: number, chunks: number): void => {
+  sizes.push(bytes);
+  chunkCounts.push(chunks);
+};
+for (let bytes = 16; bytes <= 256; bytes += 8) addClass(bytes, 1);
+for (let bytes = 272; bytes <= 512; bytes += 16) addClass(bytes, 1);
+const ONE_CHUNK = CHUNK_BYTES - SLAB_HEADER_BYTES;
+for (let count = 31; count >= 3; count--) {
+  const bytes = Math.floor(ONE_CHUNK / count / 8) * 8;
+  if (bytes > sizes[sizes.length - 1]) addClass(bytes, 1);
+}
+for (let chunks = 3; chunks <= 16; chunks++) addClass(Math.floor((chunks * CHUNK_BYTES - SLAB_HEADER_BYTES) / 8 / 8) * 8, chunks);
+
+export const CLASS_COUNT = sizes.length;
+/** Size of a class's blocks in bytes. */
+export const CLASS_BYTES = Int32Array.from(sizes);
+const CLASS_CHUNKS = Int32Array.from(chunkCounts);
+const CLASS_CAPACITY = Int32Array.from(sizes, (bytes, i) => Math.floor((chunkCounts[i] * CHUNK_BYTES - SLAB_HEADER_BYTES) / bytes));
+export const CLASSED_BYTES_MAX = sizes[sizes.length - 1];
+assert(CLASS_COUNT <= REGION_CLASS_COUNT_MAX, 'the region header has a list for every size class');
+
+/** Class of a block of so many units. */
+const CLASS_OF_UNITS = new Uint8Array(CLASSED_BYTES_MAX / 8 + 1);
+for (let units = 0, size = 0; units < CLASS_OF_UNITS.length; units++) {
+  if (units * 8 > sizes[size]) size++;
+  CLASS_OF_UNITS[units] = size;
+}
+
+/** The class that holds `bytes`. */
+export function classOf(bytes: number): number {
+  return bytes <= CLASSED_BYTES_MAX ? CLASS_OF_UNITS[(bytes + 7) >>> 3] : CLASS_LARGE;
+}
+
+function listSlab(words: Int32Array, list: number, chunk: number): void {
+  const next = words[list];
+  const slab = chunk * CHUNK_WORDS;
+  words[slab + SLAB_NEXT] = next;
+  words[slab + SLAB_PREVIOUS] = 0;
+  if (next !== 0) words[next * CHUNK_WORDS + SLAB_PREVIOUS] = chunk;
+  words[list] = chunk;
+}
+
+function unlistSlab(words: Int32Array, list: number, chunk: number): void {
+  const slab = chunk * CHUNK_WORDS;
+  const next = words[slab + SLAB_NEXT];
+  const previous = words[slab + SLAB_PREVIOUS];
+  if (previous === 0) words[list] = next;
+  else words[previous * CHUNK_WORDS + SLAB_NEXT] = next;
+  if (next !== 0) words[next * CHUNK_WORDS + SLAB_PREVIOUS] = previous;
+}
+
+function newSlab(region: Region, sizeClass: number): number {
+  const chunks = CLASS_CHUNKS[sizeClass];
+  const chunk = takeChunks(region, chunks);
+  if (chunk === 0) return 0;
+  setChunk(region, chunk, CHUNK_SLAB, sizeClass);
+  for (let i = 1; i < chunks; i++) setChunk(region, chunk + i, CHUNK_PART, i);
+  const words = region.words;
+  const slab = chunk * CHUNK_WORDS;
+  words[slab + SLAB_USED] = 0;
+  words[slab + SLAB_FREED] = 0;
+  words[slab + SLAB_FRESH] = 0;
+  listSlab(words, REGION_SLABS + sizeClass, chunk);
+  return chunk;
+}
+
+/**
+ * Takes a block of at least `bytes`, which must be of class `sizeClass`. Its contents are undefined.
+ * @returns its unit, or 0 when there is no memory
+ */
+export function allocate(region: Region, bytes: number, sizeClass: number): number {
+  if (sizeClass === CLASS_LARGE) return allocateLarge(region, bytes);
+  let words = region.words;
+  let chunk = words[REGION_SLABS + sizeClass];
+  if (chunk === 0) {
+    chunk = newSlab(region, sizeClass);
+    if (chunk === 0) return 0;
+    words = region.words;
+  }
+  const slab = chunk * CHUNK_WORDS;
+  let unit = words[slab + SLAB_FREED];
+  if (unit !== 0) {
+    words[slab + SLAB_FREED] = words[unit * 2];
+  } else {
+    const fresh = words[slab + SLAB_FRESH]++;
+    unit = chunk * CHUNK_UNITS + SLAB_HEADER_UNITS + fresh * (CLASS_BYTES[sizeClass] >>> 3);
+  }
+  const used = words[slab + SLAB_USED] + 1;
+  words[slab + SLAB_USED] = used;
+  if (used === CLASS_CAPACITY[sizeClass]) unlistSlab(words, REGION_SLABS + sizeClass, chunk);
+  words[REGION_USED_UNITS] += CLASS_BYTES[sizeClass] >>> 3;
+  return unit;
+}
+
+function allocateLarge(region: Region, bytes: number): number {
+  const chunks = Math.ceil(bytes / CHUNK_BYTES);
+  const chunk = takeChunks(region, chunks);
+  if (chunk === 0) return 0;
+  setChunk(region, chunk, CHUNK_LARGE, chunks);
+  // The last chunk says that it is not free: whoever frees the next run looks at it.
+  if (chunks > 1) setChunk(region, chunk + chunks - 1, CHUNK_PART, chunks - 1);
+  region.words[REGION_USED_UNITS] += chunks * CHUNK_UNITS;
+  return chunk * CHUNK_UNITS;
+}
+
+/** Size in bytes of the block at `unit`: what fits without moving. */
+export function blockBytes(region: Region, unit: number, sizeClass: number): number {
+  if (sizeClass !== CLASS_LARGE) return CLASS_BYTES[sizeClass];
+  return chunkArgument(chunkEntry(region, unit >>> 11)) * CHUNK_BYTES;
+}
+
+/** Gives a block back. Its first word is overwritten. */
+export function free(region: Region, unit: number, sizeClass: number): void {
+  const words = region.words;
+  let chunk = unit >>> 11;
+  if (sizeClass === CLASS_LARGE) {
+    const chunks = chunkArgument(chunkEntry(region, chunk));
+    words[REGION_USED_UNITS] -= chunks * CHUNK_UNITS;
+    giveChunks(region, chunk, chunks);
+    return;
+  }
+  if (CLASS_CHUNKS[sizeClass] !== 1) {
+    const entry = chunkEntry(region, chunk);
+    if (chunkKind(entry) === CHUNK_PART) chunk -= chunkArgument(entry);
+  }
+  words[REGION_USED_UNITS] -= CLASS_BYTES[sizeClass] >>> 3;
+  const slab = chunk * CHUNK_WORDS;
+  words[unit * 2] = words[slab + SLAB_FREED];
+  words[slab + SLAB_FREED] = unit;
+  const used = words[slab + SLAB_USED] - 1;
+  words[slab + SLAB_USED] = used;
+  const list = REGION_SLABS + sizeClass;
+  if (used === CLASS_CAPACITY[sizeClass] - 1) {
+    listSlab(words, list, chunk);
+  } else if (used === 0 && (words[list] !== chunk || words[slab + SLAB_NEXT] !== 0)) {
+    unlistSlab(words, list, chunk);
+    for (let i = 1; i < CLASS_CHUNKS[sizeClass]; i++) setChunk(region, chunk + i, 0, 0);
+    giveChunks(region, chunk, CLASS_CHUNKS[sizeClass]);
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Applies logged operations to the tables, before anybody else uses them.
+ *
+ * One replayer takes every `partitions`-th shard; several run in parallel over the same log, and
+ * since shards share nothing they need not wait for each other.
+ */
+
+import { FlashVectorError } from '../base/errors.js';
+import { lsnHigh, lsnLow } from '../base/lsn.js';
+import {
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  OPERATION_HEADER_WORDS,
+  OPERATION_PUT,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+} from '../base/record.js';
+import { ABSENT } from './hash-table.js';
+import { hashWords } from './key-codec.js';
+import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
+import type { Shard } from './shard.js';
+import type { Dictionary } from './structures.js';
+
+/** What a log reader says of an operation; offsets are into `payload`. */
+interface LoggedOperation {
+  type: number;
+  meta: number;
+  keyLength: number;
+  valueLength: number;
+  keyStart: number;
+  valueStart: number;
+}
+
+export interface Partition {
+  index: number;
+  count: number;
+}
+
+export class Replayer {
+  /** Operations applied by this partition. */
+  applied = 0;
+
+  constructor(
+    readonly shards: readonly Shard[],
+    readonly scratch: Scratch,
+    readonly dictionary: Dictionary,
+    readonly partition: Partition,
+    readonly hashSeed: number,
+  ) {}
+
+  operation(operation: LoggedOperation, payload: Buffer, lsn: number): void {
+    const scratch = this.scratch;
+    const keyBytes = operation.valueStart - operation.keyStart;
+    payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, operation.keyStart, operation.keyStart + keyBytes);
+    const hash = hashWords(scratch.words, OPERATION_HEADER_WORDS, operation.keyLength, this.hashSeed);
+    const shard = this.shards[hash & (this.shards.length - 1)];
+    if (shard.index % this.partition.count !== this.partition.index) return;
+    scratch.keyLength = operation.keyLength;
+    scratch.keyHash = hash;
+    scratch.keyFlags = (operation.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    shard.region.sync();
+    const entry = shard.table.locate(scratch);
+    this.applied++;
+    if (operation.type !== OPERATION_PUT) {
+      if (entry !== ABSENT) shard.deleteLocked(entry);
+      return;
+    }
+    const length = operation.valueLength;
+    const valueEnd = operation.valueStart + length;
+    scratch.valueType = (operation.meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    scratch.valueLength = length;
+    if (length > INLINE_VALUE_BYTES_MAX) {
+      scratch.valueBytes = payload.subarray(operation.valueStart, valueEnd);
+    } else {
+      scratch.valueBytes = null;
+      // Padding included: the log has it as zeros, as the table wants it.
+      payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4 + keyBytes, operation.valueStart, (valueEnd + 3) & ~3);
+    }
+    let block = 0;
+    if (entry === ABSENT || !shard.fitsLocked(entry)) {
+      if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+      block = shard.takeBlockLocked();
+      if (block === 0) throw memoryFull();
+      shard.fillBlock(block);
+    }
+    shard.putLocked(entry, block, lsnLow(lsn), lsnHigh(lsn));
+  }
+
+  structure(number: number, names: Buffer): void {
+    if (this.partition.index === 0) this.dictionary.append(number, names);
+  }
+}
+
+export function memoryFull(): FlashVectorError {
+  return new FlashVectorError('FV_MEMORY_FULL', 'the store has no memory left for this: raise maxMemoryBytes, or delete something first');
+}

@@ -1,0 +1,44 @@
+/**
+ * The scratch of one thread: private memory in which an operation is put together before it is
+ * copied to the ring and the table, and into which a value is copied before it is decoded.
+ *
+ * `operation` has the layout of an operation (base/record.ts): two header words, the key, the value.
+ * Values up to INLINE_VALUE_BYTES_MAX are encoded right behind the key; longer ones stay where they
+ * are and `valueBytes` points to them.
+ */
+
+import { KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
+
+export const INLINE_VALUE_BYTES_MAX = 65_536;
+
+const OPERATION_BYTES = OPERATION_HEADER_WORDS * 4 + KEY_BYTES_MAX + 1 + INLINE_VALUE_BYTES_MAX;
+
+export class Scratch {
+  /** The operation under construction. */
+  readonly words: Int32Array;
+  readonly bytes: Buffer;
+  readonly floats: DataView;
+  /** The value last read, msgpack. */
+  readonly readWords: Int32Array;
+  readonly readBytes: Buffer;
+
+  /** Set by the key codec: length in bytes, hash, and ENTRY_FLAG_BINARY_KEY or 0. */
+  keyLength = 0;
+  keyHash = 0;
+  keyFlags = 0;
+  /** Set by the value codec. */
+  valueType = 0;
+  valueLength = 0;
+  /** Where the value's bytes are when they are not in `words`. Borrowed until the call returns. */
+  valueBytes: Uint8Array | null = null;
+
+  constructor() {
+    const operation = new ArrayBuffer(OPERATION_BYTES);
+    this.words = new Int32Array(operation);
+    this.bytes = Buffer.from(operation);
+    this.floats = new DataView(operation);
+    const read = new ArrayBuffer(INLINE_VALUE_BYTES_MAX);
+    this.readWords = new Int32Array(read);
+    this.readBytes = Buffer.from(read);
+  }
+}

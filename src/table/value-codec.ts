@@ -1,0 +1,190 @@
+/**
+ * Values: from what the user gives to tagged bytes, and back.
+ *
+ * Strings, byte arrays, numbers and constants have types of their own and skip msgpack. All else is
+ * msgpackr with record structures that every thread of the store shares (structures.ts).
+ *
+ * msgpackr only ever sees private memory: the scratch to decode from, its own buffer to encode into.
+ */
+
+import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
+import { FlashVectorError, describe } from '../base/errors.js';
+import { OPERATION_HEADER_WORDS, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
+import * as E from './entry.js';
+import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
+import type { StructureStore } from './structures.js';
+
+/** What msgpackr's REUSE_BUFFER_MODE returns: its whole buffer, with the bounds of the encoded value. */
+interface PackedBuffer extends Buffer {
+  start: number;
+  end: number;
+}
+
+const REUSE = (REUSE_BUFFER_MODE as number) | (RESET_BUFFER_MODE as number);
+/** Past this msgpackr's buffer is given back after the call, so that one large value does not stay. */
+const PACK_BUFFER_BYTES_MAX = 1024 * 1024;
+
+export class ValueCodec {
+  readonly #packr: Packr;
+  #packed: Buffer = Buffer.alloc(0);
+  #packedStart = 0;
+  #packedEnd = 0;
+
+  constructor(
+    readonly scratch: Scratch,
+    structures: StructureStore,
+  ) {
+    this.#packr = new Packr({
+      copyBuffers: true,
+      moreTypes: true,
+      mapsAsObjects: false,
+      useBigIntExtension: true,
+      variableMapSize: true,
+      maxSharedStructures: structures.countMax,
+      getStructures: () => structures.load(),
+      saveStructures: (all: unknown, isCompatible: (known: unknown) => boolean) =>
+        structures.save(all as string[][], isCompatible as (known: string[][]) => boolean),
+      shouldShareStructure: (keys: string[]) => structures.shouldShare(keys),
+      writeFunction: (value: unknown) => {
+        throw new FlashVectorError('FV_VALUE', `a value cannot hold ${describe(value)}`);
+      },
+    } as ConstructorParameters<typeof Packr>[0]);
+  }
+
+  /**
+   * First step of encoding: packs what needs msgpack, outside the scratch. Getters and `toJSON` of
+   * the value may run here, and may use the store; so the key is put into the scratch after this.
+   * @throws FlashVectorError FV_VALUE for `undefined`, functions, symbols, cycles, and what is too large
+   */
+  prepare(value: unknown): void {
+    if (typeof value === 'object' ? value === null || value instanceof Uint8Array : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
+      return;
+    }
+    if (value === undefined) throw new FlashVectorError('FV_VALUE', 'a value cannot be undefined; use del to remove a key, or null');
+    if (typeof value === 'function' || typeof value === 'symbol') throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
+    try {
+      const packed = this.#packr.pack(value, REUSE) as PackedBuffer;
+      this.#packed = packed;
+      // A pack that has saved a new structure returns a view of just the value instead of the whole buffer.
+      this.#packedStart = packed.start ?? 0;
+      this.#packedEnd = packed.end ?? packed.length;
+    } catch (error) {
+      throw packError(error, value);
+    }
+    if (this.#packedEnd - this.#packedStart > VALUE_BYTES_MAX) throw tooLarge(this.#packedEnd - this.#packedStart);
+  }
+
+  /**
+   * Second step: puts the prepared value into the scratch, behind the key that is there.
+   * @throws FlashVectorError FV_VALUE for what is too large
+   */
+  place(value: unknown): void {
+    this.scratch.valueBytes = null;
+    if (typeof value === 'string') this.#encodeString(value);
+    else if (typeof value === 'number') this.#encodeNumber(value);
+    else if (value === null) this.#encodeConstant(E.TYPE_NULL);
+    else if (value === true) this.#encodeConstant(E.TYPE_TRUE);
+    else if (value === false) this.#encodeConstant(E.TYPE_FALSE);
+    else if (value instanceof Uint8Array) this.#encodeBytes(value, Buffer.isBuffer(value) ? E.TYPE_BUFFER : E.TYPE_UINT8_ARRAY);
+    else this.#placePacked();
+  }
+
+  #at(): number {
+    return OPERATION_HEADER_WORDS + wordsOf(this.scratch.keyLength);
+  }
+
+  #encodeConstant(type: number): void {
+    this.scratch.valueType = type;
+    this.scratch.valueLength = 0;
+  }
+
+  #encodeNumber(value: number): void {
+    const scratch = this.scratch;
+    const at = this.#at();
+    if ((value | 0) === value && !Object.is(value, -0)) {
+      scratch.valueType = E.TYPE_INT32;
+      scratch.valueLength = 4;
+      scratch.words[at] = value;
+    } else {
+      scratch.valueType = E.TYPE_FLOAT64;
+      scratch.valueLength = 8;
+      scratch.floats.setFloat64(at * 4, value, true);
+    }
+  }
+
+  #encodeString(value: string): void {
+    const scratch = this.scratch;
+    const characters = value.length;
+    const at = this.#at();
+    if (characters * 3 <= INLINE_VALUE_BYTES_MAX) {
+      const start = at * 4;
+      const length = scratch.bytes.utf8Write(value, start, INLINE_VALUE_BYTES_MAX);
+      if (length === characters || isWellFormed(value)) {
+        scratch.valueType = length === characters ? E.TYPE_ASCII : E.TYPE_UTF8;
+        scratch.valueLength = length;
+        const end = start + length;
+        if ((end & 3) !== 0) scratch.bytes.fill(0, end, (end + 3) & ~3);
+        return;
+      }
+    }
+    const encoding = isWellFormed(value) ? 'utf8' : 'utf16le';
+    if (Buffer.byteLength(value, encoding) > VALUE_BYTES_MAX) throw tooLarge(Buffer.byteLength(value, encoding));
+    const bytes = Buffer.from(value, encoding);
+    this.#encodeBytes(bytes, encoding === 'utf16le' ? E.TYPE_UTF16 : bytes.length === characters ? E.TYPE_ASCII : E.TYPE_UTF8);
+  }
+
+  #encodeBytes(value: Uint8Array, type: number): void {
+    const scratch = this.scratch;
+    const length = value.length;
+    if (length > VALUE_BYTES_MAX) throw tooLarge(length);
+    scratch.valueType = type;
+    scratch.valueLength = length;
+    if (length > INLINE_VALUE_BYTES_MAX) {
+      scratch.valueBytes = value;
+      return;
+    }
+    const start = this.#at() * 4;
+    scratch.bytes.set(value, start);
+    const end = start + length;
+    if ((end & 3) !== 0) scratch.bytes.fill(0, end, (end + 3) & ~3);
+  }
+
+  #placePacked(): void {
+    const scratch = this.scratch;
+    const packed = this.#packed;
+    const from = this.#packedStart;
+    const length = this.#packedEnd - from;
+    scratch.valueType = E.TYPE_MSGPACK;
+    scratch.valueLength = length;
+    if (length > INLINE_VALUE_BYTES_MAX) {
+      scratch.valueBytes = packed.subarray(from, from + length);
+      if (packed.length > PACK_BUFFER_BYTES_MAX) this.#packr.useBuffer(Buffer.allocUnsafeSlow(8192));
+      return;
+    }
+    const start = this.#at() * 4;
+    scratch.words[(start + length) >>> 2] = 0;
+    packed.copy(scratch.bytes, start, from, from + length);
+  }
+
+  /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
+  decodeMsgpack(bytes: Buffer, length: number): unknown {
+    return this.#packr.unpack(bytes, length as unknown as undefined);
+  }
+}
+
+function isWellFormed(value: string): boolean {
+  return (value as string & { isWellFormed(): boolean }).isWellFormed();
+}
+
+function tooLarge(length: number): FlashVectorError {
+  return new FlashVectorError('FV_VALUE', `a value has at most ${VALUE_BYTES_MAX} bytes; this one has ${length}`);
+}
+
+function packError(error: unknown, value: unknown): Error {
+  if (error instanceof FlashVectorError) return error;
+  if (error instanceof RangeError && error.message.includes('call stack')) {
+    return new FlashVectorError('FV_VALUE', `a value cannot hold itself or be nested this deep: ${describe(value)}`, { cause: error });
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  return new FlashVectorError('FV_VALUE', `${describe(value)} cannot be encoded: ${reason}`, { cause: error });
+}

@@ -1,0 +1,129 @@
+/**
+ * Group commit: the loop of the log thread.
+ *
+ * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
+ * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
+ * grow with the load and nothing is delayed on purpose.
+ *
+ * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
+ * loop reports the failure and ends. A failed sync is never tried again, because the kernel may
+ * have dropped the pages that it could not write.
+ */
+
+import type { SegmentWriter } from './segment-writer.js';
+
+/** A run of records to be written as one frame. */
+export interface RecordRun {
+  bytes: Uint8Array;
+  records: number;
+  firstLsn: number;
+  lastLsn: number;
+  wantsSync: boolean;
+  /** More records are there to be taken at once: they belong to the same group. */
+  more: boolean;
+}
+
+/** Where records come from and progress goes to; implemented over the ring. */
+export interface RecordSource {
+  take(bytesMax: number): RecordRun | undefined;
+  /** What was taken is written. */
+  release(): void;
+  /** Sleeps until there is work or `timeoutMs` have passed. */
+  wait(timeoutMs: number): void;
+  /** Whether the loop is to end once everything is written. */
+  readonly stopping: boolean;
+  /** Whether everything that was reserved has been taken. */
+  readonly drained: boolean;
+  /** Takes a pending request to sync what is written. */
+  takeSyncRequest(): boolean;
+  progress(writtenLsn: number, durableLsn: number): void;
+}
+
+export interface CommitObserver {
+  frame(records: number, bytes: number): void;
+  /** A sync took so many ns. */
+  sync(ns: number): void;
+  segments(made: number): void;
+}
+
+export interface CommitSettings {
+  /** Longest time that written records stay unsynced. */
+  syncIntervalMs: number;
+  /** Largest frame, in bytes, but for a single record that is larger. */
+  frameBytesMax: number;
+  /** Bytes written after which a group is synced although more is there to be taken. */
+  groupBytesMax: number;
+  /** LSN of the last record in the log at the start. */
+  lastLsn: number;
+}
+
+const IDLE_MS = 1000;
+
+/** Runs until told to stop. @throws FlashVectorError FV_IO when the log can no longer be written */
+export function runGroupCommit(
+  source: RecordSource,
+  writer: SegmentWriter,
+  observer: CommitObserver,
+  settings: CommitSettings,
+  now: () => number,
+): void {
+  let writtenLsn = settings.lastLsn;
+  let durableLsn = settings.lastLsn;
+  let unsyncedSince = 0;
+  /** A record written since the last sync waits for one. */
+  let syncWanted = false;
+  let bytesUnsynced = 0;
+
+  const sync = (): void => {
+    const started = now();
+    writer.sync();
+    observer.sync((now() - started) * 1e6);
+    durableLsn = writtenLsn;
+    syncWanted = false;
+    bytesUnsynced = 0;
+    source.progress(writtenLsn, durableLsn);
+  };
+
+  for (;;) {
+    const run = source.take(settings.frameBytesMax);
+    if (run !== undefined) {
+      if (writtenLsn === durableLsn) unsyncedSince = now();
+      const made = writer.segmentsMade;
+      const bytes = writer.writeFrame(run.bytes, run.records, run.firstLsn, run.lastLsn, durableLsn);
+      if (writer.segmentsMade !== made) {
+        // The segment before was synced on the way.
+        durableLsn = writtenLsn;
+        observer.segments(writer.segmentsMade - made);
+      }
+      observer.frame(run.records, bytes);
+      writtenLsn = run.lastLsn;
+      syncWanted ||= run.wantsSync;
+      bytesUnsynced += bytes;
+      const groupGoesOn = run.more && bytesUnsynced < settings.groupBytesMax;
+      source.release();
+      if (groupGoesOn) continue;
+      if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
+      else source.progress(writtenLsn, durableLsn);
+      continue;
+    }
+    if (source.takeSyncRequest()) {
+      if (writtenLsn !== durableLsn) sync();
+      else source.progress(writtenLsn, durableLsn);
+      continue;
+    }
+    if (source.stopping && source.drained) {
+      if (writtenLsn !== durableLsn) sync();
+      writer.writeCleanEnd(writtenLsn);
+      return;
+    }
+    let timeout = IDLE_MS;
+    if (writtenLsn !== durableLsn) {
+      timeout = settings.syncIntervalMs - (now() - unsyncedSince);
+      if (timeout <= 0) {
+        sync();
+        continue;
+      }
+    }
+    source.wait(timeout);
+  }
+}

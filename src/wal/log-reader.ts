@@ -1,0 +1,272 @@
+/**
+ * Reads a log from its first segment to its end, and tells a torn tail from damage.
+ *
+ * A frame that fails its check ends the log. What it means depends on what lies behind it:
+ *
+ * - In a segment that is not the last: the next segment's header says which LSN it starts with, and all
+ *   before that was durable when it was made. The good frames must reach that LSN exactly; what lies
+ *   behind them was cut off by an earlier recovery.
+ * - In the last segment: if any later frame that verifies says that the missing LSN had been durable,
+ *   that is damage: FV_CORRUPT, and nothing is changed. Otherwise no sync covered the frame, nobody
+ *   was told that it was safe, and it is cut off as a torn tail.
+ *
+ * The very last group before an unclean stop has nothing behind it that could speak for it: damage
+ * to it looks like a torn tail. A clean close writes a frame that speaks for all before it.
+ */
+
+import path from 'node:path';
+import { FlashVectorError, ioError } from '../base/errors.js';
+import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
+import type { Checksum } from './checksum.js';
+import {
+  FRAME_CLEAN,
+  FRAME_HEADER_BYTES,
+  FRAME_MAGIC_BYTES,
+  SEGMENT_HEADER_BYTES,
+  decodeFrameHeader,
+  decodeSegmentHeader,
+  segmentName,
+  segmentNumber,
+  segmentSeed,
+  type FrameHeader,
+  type SegmentHeader,
+} from './format.js';
+import type { LogEnd } from './segment-writer.js';
+
+export interface LogVisitor {
+  frame(header: FrameHeader, payload: Buffer, file: string, payloadOffset: number): void;
+  progress(bytesRead: number, bytesTotal: number): void;
+}
+
+export interface LogSummary {
+  end: LogEnd;
+  /** The log ends with a clean close. */
+  clean: boolean;
+  frames: number;
+  records: number;
+  /** Where a torn tail was cut off, if one was. */
+  tornTail?: { file: string; offset: number };
+}
+
+interface Segment {
+  file: string;
+  number: number;
+  header: SegmentHeader;
+  open: OpenFile;
+  size: number;
+}
+
+/** Reading ahead, in bytes; a longer frame makes its own window. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+const PROGRESS_BYTES = 16 * 1024 * 1024;
+
+/** A part of a file in memory. */
+class Window {
+  #buffer = Buffer.alloc(WINDOW_BYTES);
+  #start = 0;
+  #length = 0;
+
+  constructor(readonly segment: Segment) {}
+
+  /** Bytes at `offset`, `length` of them or fewer at the end of the file. Valid until the next call. */
+  at(offset: number, length: number): Buffer {
+    if (offset < this.#start || offset + length > this.#start + this.#length) {
+      if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(length);
+      this.#start = offset;
+      const wanted = Math.min(this.#buffer.length, Math.max(0, this.segment.size - offset));
+      try {
+        this.#length = readFully(this.segment.open, this.#buffer, wanted, offset);
+      } catch (error) {
+        throw ioError('reading the log', this.segment.file, error, offset);
+      }
+    }
+    const from = offset - this.#start;
+    return this.#buffer.subarray(from, Math.min(from + length, this.#length));
+  }
+}
+
+export class LogReader {
+  #bytesRead = 0;
+  #bytesTotal = 0;
+  #bytesReported = 0;
+
+  constructor(
+    readonly files: FileSystem,
+    readonly checksum: Checksum,
+    readonly directory: string,
+    readonly storeId: Buffer,
+    readonly segmentBytes: number,
+  ) {}
+
+  /**
+   * Reads the whole log.
+   * @throws FlashVectorError FV_CORRUPT with file, offset and LSNs; FV_VERSION; FV_IO
+   */
+  read(visitor: LogVisitor): LogSummary {
+    const segments = this.#openSegments();
+    try {
+      const summary: LogSummary = {
+        end: { segment: 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: 0 },
+        clean: true,
+        frames: 0,
+        records: 0,
+      };
+      for (let i = 0; i < segments.length; i++) this.#readSegment(segments[i], segments[i + 1], summary, visitor);
+      visitor.progress(this.#bytesTotal, this.#bytesTotal);
+      return summary;
+    } finally {
+      for (const segment of segments) segment.open.close();
+    }
+  }
+
+  #openSegments(): Segment[] {
+    const segments: Segment[] = [];
+    try {
+      let names: string[];
+      try {
+        names = this.files.list(this.directory);
+      } catch (error) {
+        throw ioError('listing the folder', this.directory, error);
+      }
+      for (const name of names) {
+        const number = segmentNumber(name);
+        if (number !== undefined) segments.push(this.#openSegment(name, number, segments.at(-1)));
+      }
+    } catch (error) {
+      for (const segment of segments) segment.open.close();
+      throw error;
+    }
+    this.#bytesTotal = segments.reduce((sum, segment) => sum + segment.size, 0);
+    return segments;
+  }
+
+  #openSegment(name: string, number: number, before: Segment | undefined): Segment {
+    const file = path.join(this.directory, name);
+    const expected = before === undefined ? 1 : before.number + 1;
+    if (number !== expected) {
+      const missing = path.join(this.directory, segmentName(expected));
+      throw new FlashVectorError('FV_CORRUPT', `log segment ${missing} is missing; the next one there is ${name}`, { file: missing, offset: 0 });
+    }
+    let open: OpenFile;
+    try {
+      open = this.files.open(file, 'read');
+    } catch (error) {
+      throw ioError('opening a log segment', file, error);
+    }
+    try {
+      const page = Buffer.alloc(SEGMENT_HEADER_BYTES);
+      const length = readFully(open, page, SEGMENT_HEADER_BYTES, 0);
+      const header = decodeSegmentHeader(this.checksum, page.subarray(0, length), file);
+      const size = open.size();
+      if (!header.storeId.equals(this.storeId)) {
+        throw new FlashVectorError('FV_CORRUPT', `${file} belongs to another store`, { file, offset: 24 });
+      }
+      if (header.number !== number) {
+        throw new FlashVectorError('FV_CORRUPT', `${file} is in truth segment ${header.number}`, { file, offset: 40 });
+      }
+      if (size !== header.bytes) {
+        throw new FlashVectorError('FV_CORRUPT', `${file} has ${size} bytes instead of ${header.bytes}`, { file, offset: Math.min(size, header.bytes) });
+      }
+      return { file, number, header, open, size };
+    } catch (error) {
+      open.close();
+      throw error instanceof FlashVectorError ? error : ioError('reading the log', file, error, 0);
+    }
+  }
+
+  #readSegment(segment: Segment, next: Segment | undefined, summary: LogSummary, visitor: LogVisitor): void {
+    const expectedFirst = summary.end.lastLsn + 1;
+    if (segment.header.firstLsn !== expectedFirst) {
+      throw new FlashVectorError('FV_CORRUPT', `${segment.file} starts with LSN ${segment.header.firstLsn}, but the log before it ends with ${summary.end.lastLsn}`, {
+        file: segment.file,
+        offset: 48,
+        lsn: expectedFirst,
+        lsnLast: segment.header.firstLsn - 1,
+      });
+    }
+    const seed = segmentSeed(this.checksum, this.storeId, segment.number);
+    const window = new Window(segment);
+    let offset = SEGMENT_HEADER_BYTES;
+    let clean = false;
+    for (;;) {
+      const header = this.#frameAt(window, offset, seed);
+      if (header === undefined) break;
+      const file = segment.file;
+      const first = summary.end.lastLsn + 1;
+      if (header.firstLsn !== first || header.lastLsn !== header.firstLsn + header.records - 1) {
+        throw new FlashVectorError('FV_CORRUPT', `${file}: the frame at ${offset} holds LSN ${header.firstLsn} to ${header.lastLsn} where ${first} was due`, { file, offset, lsn: first });
+      }
+      const payload = window.at(offset, FRAME_HEADER_BYTES + header.payloadBytes).subarray(FRAME_HEADER_BYTES);
+      visitor.frame(header, payload, file, offset + FRAME_HEADER_BYTES);
+      clean = (header.flags & FRAME_CLEAN) !== 0;
+      summary.frames++;
+      summary.records += header.records;
+      summary.end.lastLsn = header.lastLsn;
+      offset += FRAME_HEADER_BYTES + header.payloadBytes;
+      this.#report(offset, visitor);
+    }
+    this.#bytesRead += segment.size;
+    summary.clean = clean;
+    if (next !== undefined) {
+      this.#checkReach(segment, offset, summary.end.lastLsn, next);
+    } else if (clean) {
+      summary.end = { segment: segment.number, offset, segmentBytes: segment.size, lastLsn: summary.end.lastLsn };
+    } else {
+      this.#checkTail(segment, window, offset, seed, summary.end.lastLsn);
+      summary.end = { segment: segment.number + 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: summary.end.lastLsn };
+      summary.tornTail = { file: segment.file, offset };
+    }
+  }
+
+  #report(offset: number, visitor: LogVisitor): void {
+    if (this.#bytesRead + offset - this.#bytesReported < PROGRESS_BYTES) return;
+    this.#bytesReported = this.#bytesRead + offset;
+    visitor.progress(this.#bytesReported, this.#bytesTotal);
+  }
+
+  /** The header of the frame at `offset`, if there is one that verifies. */
+  #frameAt(window: Window, offset: number, seed: bigint): FrameHeader | undefined {
+    const head = window.at(offset, FRAME_HEADER_BYTES);
+    if (head.length < FRAME_HEADER_BYTES) return undefined;
+    const header = decodeFrameHeader(head, 0);
+    if (header === undefined || offset + FRAME_HEADER_BYTES + header.payloadBytes > window.segment.size) return undefined;
+    const frame = window.at(offset, FRAME_HEADER_BYTES + header.payloadBytes);
+    if (frame.readBigUInt64LE(0) !== this.checksum.of(frame.subarray(8), seed)) return undefined;
+    return header;
+  }
+
+  /** A segment that is not the last must reach up to the next one's first LSN. */
+  #checkReach(segment: Segment, offset: number, lastLsn: number, next: Segment): void {
+    if (next.header.firstLsn === lastLsn + 1) return;
+    throw damage(segment.file, offset, lastLsn + 1, next.header.firstLsn - 1);
+  }
+
+  /** Looks behind the end of the last segment for a frame that says the missing one had been durable. */
+  #checkTail(segment: Segment, window: Window, end: number, seed: bigint, lastLsn: number): void {
+    const step = WINDOW_BYTES - FRAME_HEADER_BYTES;
+    for (let start = end + 8; start + FRAME_HEADER_BYTES <= segment.size; start += step) {
+      for (const offset of magicsIn(window.at(start, WINDOW_BYTES), start)) {
+        const header = this.#frameAt(window, offset, seed);
+        if (header !== undefined && header.durableLsn > lastLsn) throw damage(segment.file, end, lastLsn + 1, header.durableLsn);
+      }
+    }
+  }
+}
+
+/** Offsets in the file at which a frame may start, in a part of it that starts at `start`. */
+function magicsIn(bytes: Buffer, start: number): number[] {
+  const found: number[] = [];
+  for (let at = bytes.indexOf(FRAME_MAGIC_BYTES, 8); at !== -1; at = bytes.indexOf(FRAME_MAGIC_BYTES, at + 1)) {
+    if (((start + at) & 7) === 0) found.push(start + at - 8);
+  }
+  return found;
+}
+
+function damage(file: string, offset: number, lsn: number, lsnLast: number): FlashVectorError {
+  return new FlashVectorError('FV_CORRUPT', `${file} is damaged at offset ${offset}: LSN ${lsn} to ${lsnLast} had been durable and cannot be read; nothing was changed`, {
+    file,
+    offset,
+    lsn,
+    lsnLast,
+  });
+}

@@ -1,0 +1,96 @@
+/** The log task: one for each open store, for as long as it is open. */
+
+import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
+import { Control } from '../src/memory/control.js';
+import * as L from '../src/memory/layout.js';
+import * as M from '../src/memory/metrics.js';
+import { Region } from '../src/memory/region.js';
+import { claimSlot } from '../src/memory/registry.js';
+import { RingReader } from '../src/memory/ring-reader.js';
+import type { FileSystemSource } from '../src/platform/files.js';
+import { loadFileSystem } from '../src/platform/load-files.js';
+import { Checksum } from '../src/wal/checksum.js';
+import { runGroupCommit, type RecordSource } from '../src/wal/group-commit.js';
+import { SegmentWriter, type LogEnd } from '../src/wal/segment-writer.js';
+
+export interface LogTask {
+  directory: string;
+  files: FileSystemSource;
+  storeId: Uint8Array;
+  segmentBytes: number;
+  syncIntervalMs: number;
+  end: LogEnd;
+  control: SharedArrayBuffer;
+  ring: SharedArrayBuffer;
+  staging: SharedArrayBuffer;
+}
+
+/** Larger groups only delay their first records: a sync costs less than writing a megabyte. */
+const FRAME_BYTES_MAX = 1024 * 1024;
+const GROUP_BYTES_MAX = 2 * FRAME_BYTES_MAX;
+
+function ringSource(control: Control, reader: RingReader): RecordSource {
+  const words = control.words;
+  return {
+    take: (bytesMax) => reader.take(bytesMax),
+    release: () => reader.release(),
+    wait: (timeoutMs) => reader.wait(timeoutMs),
+    get stopping() {
+      return Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
+    },
+    get drained() {
+      return reader.drained;
+    },
+    takeSyncRequest: () => Atomics.exchange(words, L.CONTROL_SYNC_REQUESTED, 0) !== 0,
+    progress: (writtenLsn, durableLsn) => {
+      control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);
+      control.storeLsn(L.CONTROL_DURABLE, durableLsn);
+      control.bump(L.CONTROL_ACK_EPOCH);
+    },
+  };
+}
+
+function enter(control: Control, state: number): void {
+  Atomics.store(control.words, L.CONTROL_LOG_STATE, state);
+  Atomics.notify(control.words, L.CONTROL_LOG_STATE);
+  control.bump(L.CONTROL_ACK_EPOCH);
+  control.bump(L.CONTROL_ROOM_EPOCH);
+}
+
+export default async function log(task: LogTask): Promise<{ error?: ErrorData }> {
+  const control = new Control(task.control);
+  try {
+    claimSlot(control, L.LOG_SLOT);
+    const files = await loadFileSystem(task.files);
+    const checksum = await Checksum.load();
+    const metrics = new M.ThreadMetrics(control, L.LOG_SLOT);
+    const reader = new RingReader(task.ring, control, new Region(task.staging, control.words));
+    const storeId = Buffer.from(task.storeId);
+    const writer = new SegmentWriter(files, checksum, { directory: task.directory, storeId, segmentBytes: task.segmentBytes }, task.end);
+    metrics.add(M.COUNTER_SEGMENTS, writer.segmentsMade);
+    enter(control, L.LOG_RUNNING);
+    const observer = {
+      frame: (records: number, bytes: number): void => {
+        metrics.add(M.COUNTER_FRAMES, 1);
+        metrics.add(M.COUNTER_RECORDS, records);
+        metrics.add(M.COUNTER_LOG_BYTES, bytes);
+      },
+      sync: (ns: number): void => {
+        metrics.add(M.COUNTER_SYNCS, 1);
+        metrics.record(M.HISTOGRAM_SYNC, ns);
+      },
+      segments: (made: number): void => metrics.add(M.COUNTER_SEGMENTS, made),
+    };
+    const settings = { syncIntervalMs: task.syncIntervalMs, frameBytesMax: FRAME_BYTES_MAX, groupBytesMax: GROUP_BYTES_MAX, lastLsn: task.end.lastLsn };
+    runGroupCommit(ringSource(control, reader), writer, observer, settings, () => performance.now());
+    writer.close();
+    enter(control, L.LOG_ENDED);
+    return {};
+  } catch (error) {
+    // Whatever ended the loop, nothing can be acknowledged any more.
+    const failure = error instanceof FlashVectorError ? error : new FlashVectorError('FV_IO', `the log thread failed: ${String(error)}`, { cause: error });
+    control.fail(failure);
+    enter(control, L.LOG_FAILED);
+    return { error: toErrorData(failure) };
+  }
+}
