@@ -463,11 +463,11 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   }
 
   #checkReadable(): void {
-    if (this.#detached || Atomics.load(this.#words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) throw this.#core.control.closedError();
+    if (this.#detached || this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING) throw this.#core.control.closedError();
   }
 
   #checkWritable(): void {
-    const status = Atomics.load(this.#words, L.CONTROL_STATUS);
+    const status = this.#words[L.CONTROL_STATUS];
     if (status === L.STATUS_OPEN && this.#closed === undefined) return;
     if (status === L.STATUS_READONLY && this.#closed === undefined) throw this.#core.control.readonlyError();
     throw this.#core.control.closedError();

@@ -56,7 +56,7 @@ export class ThreadWatch {
       const at = (Atomics.load(words, thread + L.THREAD_APPLYING) & (ring.words.length / 2 - 1)) * 2;
       if ((Atomics.load(ring.words, at + RECORD_STATE) & STATE_MASK) === STATE_RESERVED) {
         ring.publish(at, KIND_SKIP, 0);
-        ring.wakeLog();
+        control.bump(L.CONTROL_LOG_WAKE);
       }
     }
     Atomics.store(words, thread + L.THREAD_DEFERRED, 0);

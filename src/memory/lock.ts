@@ -15,6 +15,7 @@
  */
 
 import { FlashVectorError } from '../base/errors.js';
+import { loadAcquire, storeRelease } from './fence.js';
 import * as L from './layout.js';
 
 /** Loads of the lock word before sleeping: some 5 µs, more than any short section is held. */
@@ -62,17 +63,19 @@ function tryAcquire(words: Int32Array, lock: number, self: number): boolean {
   return false;
 }
 
-/** Store, then look for sleepers: one that came after the load sees the store and does not sleep. */
+/**
+ * Gives an exclusive lock back. A sleeper that announces itself at this very moment may be missed; it
+ * wakes by its time-out.
+ */
 export function release(words: Int32Array, lock: number, waiters: number): void {
-  Atomics.store(words, lock, 0);
-  if (Atomics.load(words, waiters) !== 0) Atomics.notify(words, lock, 1);
+  storeRelease(words, lock, 0);
+  if (words[waiters] !== 0) Atomics.notify(words, lock, 1);
 }
 
+/** Called after the compare-and-swap that took the writer word, which keeps these loads behind it. */
 function readersPresent(words: Int32Array, shard: number): boolean {
-  for (let i = 0; i < L.READER_WORDS; i++) {
-    if (Atomics.load(words, shard + L.SHARD_READERS + i) !== 0) return true;
-  }
-  return false;
+  const at = shard + L.SHARD_READERS;
+  return (loadAcquire(words, at) | loadAcquire(words, at + 1) | loadAcquire(words, at + 2) | loadAcquire(words, at + 3)) !== 0;
 }
 
 /** The writer word is held; waits for the readers that were there first, at most until `deadline`. */
@@ -80,6 +83,8 @@ function drainReaders(words: Int32Array, shard: number, deadline: number): boole
   for (;;) {
     for (let i = 0; i < SPINS; i++) {
       if (!readersPresent(words, shard)) return true;
+      // Keeps the loads above in the loop.
+      Atomics.load(words, shard + L.SHARD_READERS);
     }
     if (deadline === 0 || performance.now() > deadline) return false;
     for (let i = 0; i < L.READER_WORDS; i++) {
@@ -113,8 +118,10 @@ export function tryAcquireWrite(words: Int32Array, shard: number, self: number, 
   return false;
 }
 
+/** A full barrier: what the caller loads afterwards is not older than its release (see Ring.wakeLog). */
 export function releaseWrite(words: Int32Array, shard: number): void {
-  release(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS);
+  Atomics.store(words, shard + L.SHARD_LOCK, 0);
+  if (words[shard + L.SHARD_LOCK_WAITERS] !== 0) Atomics.notify(words, shard + L.SHARD_LOCK, 1);
 }
 
 /** Takes a shard's lock for reading. `slot` is the caller's thread slot. @throws FlashVectorError FV_TIMEOUT */

@@ -13,8 +13,8 @@
  * 3. The record is applied to the tables, then the slot is no longer busy. The log thread moves the
  *    tail at most to the oldest record being applied, so the record stays readable for a repair.
  *
- * Waking: the writer stores PUBLISHED and then loads LOG_SLEEPING; the log thread stores
- * LOG_SLEEPING and then looks for published records again. One of them sees the other.
+ * Waking: the writer stores PUBLISHED, releases its shard locks (a full barrier) and then loads LOG_SLEEPING;
+ * the log thread stores LOG_SLEEPING and then looks for published records again. One of them sees the other.
  */
 
 import {
@@ -30,6 +30,7 @@ import {
 } from '../base/record.js';
 import { lsnFrom } from '../base/lsn.js';
 import type { Control } from './control.js';
+import { loadAcquire, storeRelease } from './fence.js';
 import * as L from './layout.js';
 import { acquire, release } from './lock.js';
 import { threadWord } from './registry.js';
@@ -79,7 +80,8 @@ export class Ring {
     const size = this.#mask + 1;
     const start = head & this.#mask;
     const pad = start + units > size ? size - start : 0;
-    const used = (head - Atomics.load(control, L.CONTROL_RING_TAIL)) | 0;
+    // An old tail only makes the ring look fuller.
+    const used = (head - control[L.CONTROL_RING_TAIL]) | 0;
     if (used + pad + units > size - (headroomBytes >>> 3)) {
       release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
       return NO_ROOM;
@@ -97,7 +99,7 @@ export class Ring {
     words[at + RECORD_LSN_LOW] = low;
     words[at + RECORD_LSN_HIGH] = high;
     control[this.#threadWord + L.THREAD_APPLYING] = (head + pad) | 0;
-    Atomics.store(control, this.#threadWord + L.THREAD_BUSY, 1);
+    control[this.#threadWord + L.THREAD_BUSY] = 1;
     if (low === -1) {
       Atomics.store(control, L.CONTROL_NEXT_LSN, high + 1);
       Atomics.store(control, L.CONTROL_NEXT_LSN + L.LSN_LOW, 0);
@@ -105,7 +107,7 @@ export class Ring {
     } else {
       control[L.CONTROL_NEXT_LSN + L.LSN_LOW] = (low + 1) | 0;
     }
-    Atomics.store(control, L.CONTROL_RING_HEAD, (head + pad + units) | 0);
+    storeRelease(control, L.CONTROL_RING_HEAD, (head + pad + units) | 0);
     release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
     return at;
   }
@@ -117,12 +119,12 @@ export class Ring {
 
   /** Makes a record visible to the log thread. `wakeLog` follows, once the caller holds no lock. */
   publish(at: number, kind: number, durability: number): void {
-    Atomics.store(this.words, at + RECORD_STATE, recordState(kind, durability, STATE_PUBLISHED));
+    storeRelease(this.words, at + RECORD_STATE, recordState(kind, durability, STATE_PUBLISHED));
   }
 
-  /** Wakes the log thread if it sleeps. */
+  /** Wakes the log thread if it sleeps. A full barrier must lie between `publish` and this: releasing a shard lock is one. */
   wakeLog(): void {
-    if (Atomics.load(this.#control, L.CONTROL_LOG_SLEEPING) !== 0) {
+    if (loadAcquire(this.#control, L.CONTROL_LOG_SLEEPING) !== 0) {
       Atomics.add(this.#control, L.CONTROL_LOG_WAKE, 1);
       Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
     }
@@ -130,7 +132,7 @@ export class Ring {
 
   /** The record reserved last is in the tables: the log thread may let its room go. */
   applied(): void {
-    Atomics.store(this.#control, this.#threadWord + L.THREAD_BUSY, 0);
+    storeRelease(this.#control, this.#threadWord + L.THREAD_BUSY, 0);
   }
 
   lsnAt(at: number): number {

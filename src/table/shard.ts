@@ -12,7 +12,7 @@
 import { assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT, wordsOf } from '../base/record.js';
-import { fence } from '../memory/fence.js';
+import { fence, loadAcquire, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import { reserveTop } from '../memory/chunks.js';
@@ -88,7 +88,7 @@ export class Shard {
     const control = this.#control;
     const versionWord = this.#versionWord;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
-      const version = Atomics.load(control, versionWord);
+      const version = loadAcquire(control, versionWord);
       if ((version & 1) === 0) {
         const entry = this.table.find(this.scratch);
         if (entry > 0) {
@@ -290,14 +290,14 @@ export class Shard {
   #beginChange(): void {
     if (this.#changeOpen) return;
     const control = this.#control;
-    Atomics.store(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
+    storeRelease(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
     fence(control);
   }
 
   #endChange(): void {
     if (this.#changeOpen) return;
     const control = this.#control;
-    Atomics.store(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
+    storeRelease(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
   }
 
   /** Value of an entry that `locate` found. */
