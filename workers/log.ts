@@ -1,6 +1,6 @@
 /** The log task: one for each open store, for as long as it is open. */
 
-import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
+import { FlashVectorError } from '../src/base/errors.js';
 import { Control } from '../src/memory/control.js';
 import * as L from '../src/memory/layout.js';
 import * as M from '../src/memory/metrics.js';
@@ -57,7 +57,8 @@ function enter(control: Control, state: number): void {
   control.bump(L.CONTROL_ROOM_EPOCH);
 }
 
-export default async function log(task: LogTask): Promise<{ error?: ErrorData }> {
+/** Prepares the log; the loop itself starts once this has returned, and ends by LOG_ENDED or LOG_FAILED. */
+export default async function log(task: LogTask): Promise<void> {
   const control = new Control(task.control);
   try {
     claimSlot(control, L.LOG_SLOT);
@@ -68,7 +69,6 @@ export default async function log(task: LogTask): Promise<{ error?: ErrorData }>
     const storeId = Buffer.from(task.storeId);
     const writer = new SegmentWriter(files, checksum, { directory: task.directory, storeId, segmentBytes: task.segmentBytes }, task.end);
     metrics.add(M.COUNTER_SEGMENTS, writer.segmentsMade);
-    enter(control, L.LOG_RUNNING);
     const observer = {
       frame: (records: number, bytes: number): void => {
         metrics.add(M.COUNTER_FRAMES, 1);
@@ -82,15 +82,23 @@ export default async function log(task: LogTask): Promise<{ error?: ErrorData }>
       segments: (made: number): void => metrics.add(M.COUNTER_SEGMENTS, made),
     };
     const settings = { syncIntervalMs: task.syncIntervalMs, frameBytesMax: FRAME_BYTES_MAX, groupBytesMax: GROUP_BYTES_MAX, lastLsn: task.end.lastLsn };
-    runGroupCommit(ringSource(control, reader), writer, observer, settings, () => performance.now());
-    writer.close();
-    enter(control, L.LOG_ENDED);
-    return {};
+    setImmediate(() => {
+      try {
+        enter(control, L.LOG_RUNNING);
+        runGroupCommit(ringSource(control, reader), writer, observer, settings, () => performance.now());
+        writer.close();
+        enter(control, L.LOG_ENDED);
+      } catch (error) {
+        fail(control, error);
+      }
+    });
   } catch (error) {
-    // Whatever ended the loop, nothing can be acknowledged any more.
-    const failure = error instanceof FlashVectorError ? error : new FlashVectorError('FV_IO', `the log thread failed: ${String(error)}`, { cause: error });
-    control.fail(failure);
-    enter(control, L.LOG_FAILED);
-    return { error: toErrorData(failure) };
+    fail(control, error);
   }
+}
+
+/** Whatever ended the log, nothing can be acknowledged any more. */
+function fail(control: Control, error: unknown): void {
+  control.fail(error instanceof FlashVectorError ? error : new FlashVectorError('FV_IO', `the log thread failed: ${String(error)}`, { cause: error }));
+  enter(control, L.LOG_FAILED);
 }

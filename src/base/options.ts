@@ -52,6 +52,9 @@ const MIB = 1024 * 1024;
 /** What a region can reach: V8 refuses a growable SharedArrayBuffer of 4 GiB and more. */
 export const REGION_BYTES_MAX = 4096 * MIB - 65_536;
 
+/** What a shard needs to begin with. */
+const SHARD_BYTES_MIN = 128 * 1024;
+
 type Check = (value: unknown) => boolean;
 interface Rule {
   allowed: string;
@@ -122,6 +125,10 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
   };
   if (resolved.readOnly && resolved.errorIfExists) {
     throw new FlashVectorError('FV_OPTION', 'open: readOnly and errorIfExists exclude each other');
+  }
+  const least = resolved.shards * SHARD_BYTES_MIN;
+  if (resolved.maxMemoryBytes < least) {
+    throw new FlashVectorError('FV_OPTION', `open: option maxMemoryBytes is ${resolved.maxMemoryBytes}; ${resolved.shards} shards need at least ${least}`);
   }
   return resolved;
 }

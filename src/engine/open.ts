@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import { MessageChannel } from 'node:worker_threads';
-import { FlashVectorError, describe, fromErrorData, ioError } from '../base/errors.js';
+import { FlashVectorError, assert, describe, fromErrorData, ioError } from '../base/errors.js';
 import { REGION_BYTES_MAX, resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
 import { createControl, type Control } from '../memory/control.js';
@@ -43,6 +43,8 @@ const PARALLEL_SEGMENTS = 2;
 /** Longest that closing waits for writes that other threads have deferred. */
 const DEFERRED_TIMEOUT_MS = 30_000;
 const POLL_MS = 5;
+/** How often the state of the log is looked at although nobody announced a change. */
+const LOG_CHECK_MS = 1000;
 
 /**
  * Opens the store in `directory`, creating it when there is none, and recovers what is there.
@@ -82,9 +84,7 @@ function createMemory(options: ResolvedOptions): StoreHandle {
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
   control.words[L.CONTROL_MEMORY_UNITS] = options.shards;
   for (const shard of shards) {
-    if (!createTable(new Region(shard, control.words))) {
-      throw new FlashVectorError('FV_OPTION', `open: option maxMemoryBytes is ${options.maxMemoryBytes}; ${options.shards} empty shards need more`);
-    }
+    assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
   }
   return {
     kind: 'flashvector',
@@ -95,6 +95,14 @@ function createMemory(options: ResolvedOptions): StoreHandle {
   };
 }
 
+function statFolder(directory: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(directory, { throwIfNoEntry: false });
+  } catch (error) {
+    throw ioError('looking for the folder', directory, error);
+  }
+}
+
 /** The steps of opening, and what of them is to be undone when one fails. */
 class Opening {
   #lock: FolderLock | undefined;
@@ -103,6 +111,7 @@ class Opening {
   #watch: ThreadWatch | undefined;
   #writer: Writer | undefined;
   #logTask: Promise<unknown> | undefined;
+  #closing = false;
 
   constructor(
     readonly environment: Environment,
@@ -128,7 +137,8 @@ class Opening {
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
     claimSlot(core.control, L.OWNER_SLOT);
-    this.#pool = new Pool(1 + options.poolThreads);
+    this.#watch = new ThreadWatch(core);
+    this.#pool = new Pool(options.poolThreads);
     const summary = await this.#recover(files, storeId, handle);
     this.#startLsn(core.control, summary.end.lastLsn);
     const writer = new Writer(core);
@@ -137,13 +147,12 @@ class Opening {
     const db = new FlashVector(core, writer, { close: () => this.#close() });
     if (options.readOnly) await this.#pool.destroy();
     else await this.#startLog(storeId, handle, summary, db);
-    this.#watch = new ThreadWatch(core);
     return db;
   }
 
   #makeFolder(files: FileSystem): void {
     const { directory, options } = this;
-    const stat = fs.statSync(directory, { throwIfNoEntry: false });
+    const stat = statFolder(directory);
     if (stat !== undefined && !stat.isDirectory()) {
       throw new FlashVectorError('FV_IO', `${directory} is not a folder`, { file: directory });
     }
@@ -197,17 +206,18 @@ class Opening {
       partition,
     };
     const onProgress = options.onProgress;
-    if (onProgress === undefined || partition.index !== 0) return this.#runTask<RecoverTask, RecoverResult>('recover', task);
+    const pool = this.#poolOrThrow();
+    if (partition.index !== 0) return pool.run<RecoverTask, RecoverResult>('recover', task);
+    if (onProgress === undefined) return pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
     const { port1, port2 } = new MessageChannel();
     port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) => onProgress({ phase: 'replay', bytesRead, bytesTotal, records }));
     port1.unref();
-    return this.#runTask<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
+    return pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
   }
 
-  #runTask<Task, Result>(name: string, task: Task, transfer: unknown[] = []): Promise<Result> {
-    const pool = this.#pool;
-    if (pool === undefined) throw new Error('the pool is made before tasks run');
-    return pool.run<Task, Result>(name, task, transfer);
+  #poolOrThrow(): Pool {
+    assert(this.#pool !== undefined, 'the pool is made before tasks run');
+    return this.#pool;
   }
 
   #startLsn(control: Control, lastLsn: number): void {
@@ -220,7 +230,7 @@ class Opening {
     const { directory, options } = this;
     const words = db.handle.control;
     const control = new Int32Array(words);
-    const running = this.#runTask<LogTask, { error?: unknown }>('log', {
+    await this.#poolOrThrow().runOnLead<LogTask, void>('log', {
       directory,
       files: this.environment.files,
       storeId,
@@ -231,26 +241,21 @@ class Opening {
       ring: handle.ring,
       staging: handle.staging,
     });
-    this.#logTask = running.then(
-      () => this.#logEnded(db),
-      (cause: unknown) => {
-        // The log thread died without a word of its own.
-        const core = this.#core;
-        core?.control.fail(new FlashVectorError('FV_IO', 'the log thread died', { cause }));
-        Atomics.store(control, L.CONTROL_LOG_STATE, L.LOG_FAILED);
-        core?.control.bump(L.CONTROL_ACK_EPOCH);
-        this.#logEnded(db);
-      },
-    );
-    while (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_STARTING) {
-      const wait = Atomics.waitAsync(control, L.CONTROL_LOG_STATE, L.LOG_STARTING, 1000);
-      const alive = setTimeout(() => undefined, 2000);
+    await this.#logLeaves(control, L.LOG_STARTING);
+    this.#logTask = this.#logLeaves(control, L.LOG_RUNNING).then(() => this.#logEnded(db));
+    if (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_FAILED) {
+      throw this.#core?.control.failure ?? new FlashVectorError('FV_IO', 'the log could not be started');
+    }
+  }
+
+  /** Resolves when the log is no longer in `state`. Holds the process only while starting and closing. */
+  async #logLeaves(control: Int32Array, state: number): Promise<void> {
+    while (Atomics.load(control, L.CONTROL_LOG_STATE) === state) {
+      const wait = Atomics.waitAsync(control, L.CONTROL_LOG_STATE, state, LOG_CHECK_MS);
+      const held = state === L.LOG_STARTING || this.#closing;
+      const alive = held ? setTimeout(() => undefined, 2 * LOG_CHECK_MS) : undefined;
       if (wait.async) await wait.value;
       clearTimeout(alive);
-    }
-    if (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_FAILED) {
-      await this.#logTask;
-      throw this.#core?.control.failure ?? new FlashVectorError('FV_IO', 'the log could not be started');
     }
   }
 
@@ -273,7 +278,10 @@ class Opening {
       await this.#otherThreadsDone(core);
       Atomics.store(words, L.CONTROL_LOG_STOP, 1);
       control.bump(L.CONTROL_LOG_WAKE);
+      this.#closing = true;
+      const alive = setInterval(() => undefined, LOG_CHECK_MS);
       await this.#logTask;
+      clearInterval(alive);
       if (Atomics.load(words, L.CONTROL_LOG_STATE) === L.LOG_FAILED) await writer.idle();
     }
     Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSED);

@@ -1,8 +1,10 @@
 /**
- * The piscina pool of a store: the only file that knows piscina.
+ * The piscina threads of a store: the only file that knows piscina.
  *
- * The log task occupies one thread for as long as the store is open; the others come when there is
- * work and go when there is none. Threads do not keep the process alive: pending promises do (acks.ts).
+ * The lead thread runs the first part of recovery and then the log task. To piscina that task is over as soon as
+ * the loop is about to start: while piscina waits for a task it holds a reference that keeps the
+ * process alive, and a store that somebody forgot to close must not do that. How the log ends is said
+ * in the control region. Further threads come when there is other work and go when there is none.
  */
 
 import { Piscina } from 'piscina';
@@ -11,40 +13,46 @@ import { FlashVectorError } from '../base/errors.js';
 const worker = (name: string): string => new URL(`../../workers/${name}.js`, import.meta.url).href;
 const IDLE_MS = 1000;
 
+function makePiscina(minThreads: number, maxThreads: number, idleTimeout: number): Piscina {
+  return new Piscina({
+    filename: worker('recover'),
+    minThreads,
+    maxThreads,
+    idleTimeout,
+    // An idle worker must keep its event loop: with 'sync' it would block in Atomics.wait.
+    atomics: 'disabled',
+    concurrentTasksPerWorker: 1,
+  });
+}
+
 export class Pool {
-  readonly #piscina: Piscina;
+  readonly #lead = makePiscina(1, 1, Infinity);
+  #others: Piscina | undefined;
   #destroyed = false;
 
-  /** @param threads tasks that may run at once, the log task included */
-  constructor(threads: number) {
-    this.#piscina = new Piscina({
-      filename: worker('recover'),
-      minThreads: 1,
-      maxThreads: threads,
-      // The log task sleeps on its own words; an idle worker must keep its event loop.
-      atomics: 'disabled',
-      idleTimeout: IDLE_MS,
-      concurrentTasksPerWorker: 1,
-    });
+  /** @param threads tasks that may run at once beside the log task */
+  constructor(readonly threads: number) {}
+
+  /** Runs `workers/<name>.js` on the lead thread. A task says in its result if it failed; a rejection means that its thread died. */
+  runOnLead<Task, Result>(name: string, task: Task, transfer: readonly unknown[] = []): Promise<Result> {
+    return this.#run(this.#lead, name, task, transfer);
   }
 
-  /** Runs `workers/<name>.js`. A task that fails says so in its result; a rejection means that its thread died. */
-  async run<Task, Result>(name: string, task: Task, transfer: readonly unknown[] = []): Promise<Result> {
+  /** Runs `workers/<name>.js` on another thread. */
+  run<Task, Result>(name: string, task: Task): Promise<Result> {
+    this.#others ??= makePiscina(0, this.threads, IDLE_MS);
+    return this.#run(this.#others, name, task, []);
+  }
+
+  async #run<Task, Result>(piscina: Piscina, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
     // A destroyed pool would start a new thread.
     if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed');
-    const running = this.#piscina.run(task, { filename: worker(name), transferList: transfer as never });
-    this.#release();
-    return (await running) as Result;
-  }
-
-  /** Lets the process end although threads run. */
-  #release(): void {
-    for (const thread of this.#piscina.threads) thread.unref();
+    return (await piscina.run(task, { filename: worker(name), transferList: transfer as never })) as Result;
   }
 
   async destroy(): Promise<void> {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    await this.#piscina.destroy();
+    await Promise.all([this.#lead.destroy(), this.#others?.destroy()]);
   }
 }

@@ -38,9 +38,21 @@ export class ThreadWatch {
 
   #ended(threadId: number): void {
     const { control, words } = this.#core;
+    if (Atomics.load(words, threadWord(control, L.LOG_SLOT) + L.THREAD_ID) === threadId + 1) this.#logDied();
     for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
       if (Atomics.load(words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) this.#bury(slot);
     }
+  }
+
+  /** The log thread ended without saying how: nothing can be acknowledged any more. */
+  #logDied(): void {
+    const { control, words } = this.#core;
+    const state = Atomics.load(words, L.CONTROL_LOG_STATE);
+    if (state === L.LOG_ENDED || state === L.LOG_FAILED) return;
+    control.fail(new FlashVectorError('FV_IO', 'the log thread died'));
+    Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_FAILED);
+    Atomics.notify(words, L.CONTROL_LOG_STATE);
+    control.bump(L.CONTROL_ACK_EPOCH);
   }
 
   #bury(slot: number): void {

@@ -1,6 +1,7 @@
 /** The file system of the operating system, through `node:fs`. */
 
 import fs from 'node:fs';
+import path from 'node:path';
 import type { FileSystem, FileSystemSource, OpenFile, OpenMode } from './files.js';
 
 const FLAGS: Record<OpenMode, string> = { read: 'r', update: 'r+', create: 'w+' };
@@ -33,24 +34,38 @@ class NodeFile implements OpenFile {
   }
 }
 
+/**
+ * Makes a directory and those above it. Not by `recursive: true`: Node 20 then never returns where the
+ * system answers ENOENT for ever, as /proc does.
+ */
+function makeDirectory(directory: string): void {
+  try {
+    fs.mkdirSync(directory);
+    return;
+  } catch (error) {
+    const parent = path.dirname(directory);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || parent === directory || fs.existsSync(parent)) throw error;
+    makeDirectory(parent);
+  }
+  fs.mkdirSync(directory);
+}
+
 export function createFileSystem(): FileSystem {
   return {
-    open: (path, mode) => new NodeFile(fs.openSync(path, FLAGS[mode], 0o644)),
+    open: (file, mode) => new NodeFile(fs.openSync(file, FLAGS[mode], 0o644)),
     list: (directory) => fs.readdirSync(directory).sort(),
-    makeDirectory: (path) => {
-      fs.mkdirSync(path, { recursive: true });
-    },
+    makeDirectory,
     rename: (from, to) => fs.renameSync(from, to),
-    remove: (path) => fs.unlinkSync(path),
-    syncDirectory: (path) => {
-      const fd = fs.openSync(path, 'r');
+    remove: (file) => fs.unlinkSync(file),
+    syncDirectory: (directory) => {
+      const fd = fs.openSync(directory, 'r');
       try {
         fs.fsyncSync(fd);
       } finally {
         fs.closeSync(fd);
       }
     },
-    exists: (path) => fs.existsSync(path),
+    exists: (file) => fs.existsSync(file),
   };
 }
 

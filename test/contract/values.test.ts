@@ -1,0 +1,154 @@
+/** Every type of value that the API promises comes back equal, from memory and after a reopen. */
+
+import t from 'tap';
+import { isDeepStrictEqual } from 'node:util';
+import { open } from '../../src/index.js';
+import { tempFolder } from '../support/temp.js';
+
+const values: [name: string, value: unknown][] = [
+  ['zero', 0],
+  ['minus zero', -0],
+  ['small integer', 42],
+  ['negative integer', -7],
+  ['largest int32', 2147483647],
+  ['past int32', 2147483648],
+  ['smallest int32', -2147483648],
+  ['safe integer', Number.MAX_SAFE_INTEGER],
+  ['fraction', 0.1],
+  ['NaN', NaN],
+  ['infinity', -Infinity],
+  ['true', true],
+  ['false', false],
+  ['null', null],
+  ['bigint', 123n],
+  ['negative bigint', -5n],
+  ['large bigint', 2n ** 200n],
+  ['empty string', ''],
+  ['ascii', 'hello'],
+  ['ascii of every length to 70', Array.from({ length: 70 }, (_, i) => 'x'.repeat(i))],
+  ['latin1', 'Grüße'],
+  ['utf8', 'žluťoučký 🐎'],
+  ['lone surrogate', 'a\ud800b'],
+  ['nul characters', '\0a\0'],
+  ['long ascii', 'a'.repeat(100_000)],
+  ['long utf8', 'ž'.repeat(100_000)],
+  ['long lone surrogates', '\udfff'.repeat(50_000)],
+  ['empty bytes', new Uint8Array(0)],
+  ['bytes', new Uint8Array([0, 255, 7])],
+  ['buffer', Buffer.from('buffer')],
+  ['long bytes', new Uint8Array(200_000).fill(9)],
+  ['date', new Date(1_700_000_000_123)],
+  ['array', [1, 'two', [3, null], { four: 4 }]],
+  ['empty array', []],
+  ['empty object', {}],
+  ['object', { id: 1, name: 'Ada', nested: { deep: [1, 2, { x: true }] } }],
+  ['object with undefined', { a: undefined, b: 1 }],
+  ['object with odd names', { 'a b': 1, '': 2, '1': 3, constructor: 4, hasOwnProperty: 5 }],
+  ['map', new Map<unknown, unknown>([['a', 1], [2, { b: 3 }]])],
+  ['set', new Set([1, 'two', 3])],
+  ['Int8Array', new Int8Array([-1, 2])],
+  ['Uint8ClampedArray', new Uint8ClampedArray([1, 255])],
+  ['Int16Array', new Int16Array([-300, 300])],
+  ['Uint16Array', new Uint16Array([65535])],
+  ['Int32Array', new Int32Array([-70000, 70000])],
+  ['Uint32Array', new Uint32Array([4294967295])],
+  ['Float32Array', new Float32Array([1.5, -2.25])],
+  ['Float64Array', new Float64Array([0.1, 1e300])],
+  ['BigInt64Array', new BigInt64Array([-1n])],
+  ['BigUint64Array', new BigUint64Array([2n ** 63n])],
+  ['bytes in an object', { data: new Uint8Array([1, 2, 3]), more: Buffer.from('x') }],
+  ['map in an object', { m: new Map([['k', new Set([1])]]) }],
+  ['wide object', Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`field${i}`, i]))],
+  ['large object', { text: 'y'.repeat(70_000), list: Array.from({ length: 20_000 }, (_, i) => i) }],
+  ['regular expression', /a+b/gi],
+];
+
+function equal(a: unknown, b: unknown): boolean {
+  if (ArrayBuffer.isView(a) && ArrayBuffer.isView(b)) return a.constructor === b.constructor && isDeepStrictEqual(a, b);
+  return isDeepStrictEqual(a, b);
+}
+
+t.test('values come back equal, twice, and after a reopen', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder);
+  for (const [name, value] of values) {
+    await db.put(`${name}/1`, value);
+    await db.put(`${name}/2`, value);
+  }
+  const check = (when: string): void => {
+    for (const [name, value] of values) {
+      for (const n of [1, 2]) {
+        const found = db.get(`${name}/${n}`);
+        if (!equal(found, value)) t.fail(`${name}/${n} ${when}`, { found, wanted: value });
+      }
+    }
+    t.equal(db.size, values.length * 2, when);
+  };
+  check('from memory');
+  await db.close();
+  db = await open(folder);
+  check('after a reopen');
+  await db.close();
+});
+
+t.test('a batch takes every type too', async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder);
+  await db.batch(values.map(([key, value]) => ({ type: 'put' as const, key, value })));
+  for (const [name, value] of values) t.ok(equal(db.get(name), value), name);
+  await db.close();
+});
+
+t.test('a value returned is the caller\'s own, and a value given may change afterwards', async (t) => {
+  const db = await open(tempFolder(t));
+  const bytes = new Uint8Array([1, 2, 3]);
+  const list = [1];
+  void db.put('bytes', bytes);
+  void db.put('list', list);
+  bytes[0] = 9;
+  list.push(2);
+  const first = db.get('bytes') as Uint8Array;
+  t.same([...first], [1, 2, 3]);
+  first[1] = 9;
+  t.same([...(db.get('bytes') as Uint8Array)], [1, 2, 3]);
+  t.same(db.get('list'), [1]);
+  const nested = { inner: new Uint8Array([5]) };
+  await db.put('nested', nested);
+  const copy = db.get('nested') as typeof nested;
+  db.get('list');
+  t.equal(copy.inner[0], 5, 'nested bytes do not point into memory that is used again');
+  await db.close();
+});
+
+t.test('shapes that every thread shares are written once and survive a reopen', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder);
+  for (let shape = 0; shape < 50; shape++) {
+    for (let i = 0; i < 3; i++) await db.put(`${shape}/${i}`, { [`a${shape}`]: i, [`b${shape}`]: { [`c${shape}`]: shape } });
+  }
+  t.equal(db.stats().log.structures, 32, 'as many as there can be');
+  await db.close();
+  db = await open(folder);
+  t.equal(db.stats().log.structures, 32);
+  for (let shape = 0; shape < 50; shape++) {
+    for (let i = 0; i < 3; i++) t.same(db.get(`${shape}/${i}`), { [`a${shape}`]: i, [`b${shape}`]: { [`c${shape}`]: shape } });
+  }
+  await db.close();
+});
+
+t.test('a getter of a value may use the store', async (t) => {
+  const db = await open(tempFolder(t));
+  await db.put('other', { x: 1 });
+  const value = {
+    before: 1,
+    get seen(): unknown {
+      void db.put('inner', { from: 'getter' });
+      return db.get('other');
+    },
+    after: 2,
+  };
+  await db.put('outer', value);
+  t.same(db.get('outer'), { before: 1, seen: { x: 1 }, after: 2 });
+  t.same(db.get('inner'), { from: 'getter' });
+  await db.close();
+});
