@@ -65,7 +65,7 @@ export default async function log(task: LogTask): Promise<void> {
     const files = await loadFileSystem(task.files);
     const checksum = await Checksum.load();
     const metrics = new M.ThreadMetrics(control, L.LOG_SLOT);
-    const reader = new RingReader(task.ring, control, new Region(task.staging, control.words));
+    const reader = new RingReader(task.ring, control, new Region(task.staging, control.words, false));
     const storeId = Buffer.from(task.storeId);
     const writer = new SegmentWriter(files, checksum, { directory: task.directory, storeId, segmentBytes: task.segmentBytes }, task.end);
     metrics.add(M.COUNTER_SEGMENTS, writer.segmentsMade);

@@ -35,11 +35,11 @@ export default async function recover(task: RecoverTask): Promise<RecoverResult>
     const files = await loadFileSystem(task.files);
     const checksum = await Checksum.load();
     const control = new Control(task.control);
-    const scratch = new Scratch();
+    const scratch = new Scratch(control.words[CONTROL_HASH_SEED]);
     const dictionary = new Dictionary(control, 0, undefined);
     const codec = new ValueCodec(scratch, dictionary);
     const shards = task.shards.map((buffer, i) => new Shard(new Region(buffer, control.words), i, scratch, codec, 0));
-    const replayer = new Replayer(shards, scratch, dictionary, task.partition, control.words[CONTROL_HASH_SEED]);
+    const replayer = new Replayer(shards, scratch, dictionary, task.partition);
     const reader = new LogReader(files, checksum, task.directory, Buffer.from(task.storeId), task.segmentBytes);
     let records = 0;
     const summary = reader.read({

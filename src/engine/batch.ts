@@ -42,14 +42,14 @@ export class EncodedBatch {
   /** @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
   put(core: Core, key: string | Uint8Array, value: unknown): void {
     core.codec.prepare(value);
-    encodeKey(core.scratch, key, core.hashSeed);
+    encodeKey(core.scratch, key);
     core.codec.place(value);
     this.#append(core.scratch, OPERATION_PUT);
   }
 
   del(core: Core, key: string | Uint8Array): void {
     const scratch = core.scratch;
-    encodeKey(scratch, key, core.hashSeed);
+    encodeKey(scratch, key);
     scratch.valueType = 0;
     scratch.valueLength = 0;
     scratch.valueBytes = null;

@@ -18,12 +18,11 @@ export class Core {
   readonly words: Int32Array;
   readonly ring: Ring;
   readonly staging: Staging;
-  readonly scratch = new Scratch();
+  readonly scratch: Scratch;
   readonly dictionary: Dictionary;
   readonly codec: ValueCodec;
   readonly shards: Shard[];
   readonly shardMask: number;
-  readonly hashSeed: number;
   readonly metrics: ThreadMetrics;
   readonly threadWord: number;
   /** DURABILITY_* of writes that do not say. */
@@ -35,13 +34,13 @@ export class Core {
   ) {
     this.control = new Control(handle.control);
     this.words = this.control.words;
+    this.scratch = new Scratch(this.words[L.CONTROL_HASH_SEED]);
     this.ring = new Ring(handle.ring, this.control, slot);
     this.staging = new Staging(handle.staging, this.control, slot);
     this.dictionary = new Dictionary(this.control, slot + 1, this.ring);
     this.codec = new ValueCodec(this.scratch, this.dictionary);
     this.shards = handle.shards.map((buffer, i) => new Shard(new Region(buffer, this.words), i, this.scratch, this.codec, slot));
     this.shardMask = handle.shards.length - 1;
-    this.hashSeed = this.words[L.CONTROL_HASH_SEED];
     this.metrics = new ThreadMetrics(this.control, slot);
     this.threadWord = threadWord(this.control, slot);
     this.durability = this.words[L.CONTROL_DURABILITY];

@@ -85,9 +85,13 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
 
   #get(key: Key): unknown {
     if (this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING || this.#detached) throw this.#core.control.closedError();
+    return this.#read(key);
+  }
+
+  #read(key: Key): unknown {
     const core = this.#core;
     const scratch = core.scratch;
-    encodeKey(scratch, key, core.hashSeed);
+    encodeKey(scratch, key);
     const shard = core.shards[scratch.keyHash & core.shardMask];
     const value = shard.get();
     const counters = this.#counters;
@@ -110,7 +114,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   has(key: Key): boolean {
     this.#checkReadable();
     const core = this.#core;
-    encodeKey(core.scratch, key, core.hashSeed);
+    encodeKey(core.scratch, key);
     const found = core.shards[core.scratch.keyHash & core.shardMask].has();
     this.#counters[M.COUNTER_READS]++;
     if (found) this.#counters[M.COUNTER_HITS]++;
@@ -127,7 +131,13 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
 
   /** The value with its version, or `undefined`. @throws as `get` */
   getEntry(key: Key): Entry | undefined {
-    const value = this.#get(key);
+    this.#checkReadable();
+    return this.#entry(key);
+  }
+
+  /** For writes that are finished while the store is closing, too. */
+  #entry(key: Key): Entry | undefined {
+    const value = this.#read(key);
     if (value === undefined) return undefined;
     const core = this.#core;
     const shard = core.shards[core.scratch.keyHash & core.shardMask];
@@ -205,7 +215,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
       }
       core.codec.prepare(value);
-      encodeKey(core.scratch, key, core.hashSeed);
+      encodeKey(core.scratch, key);
       core.codec.place(value);
       this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
       this.#counters[M.COUNTER_PUTS]++;
@@ -230,7 +240,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
       }
       const scratch = core.scratch;
-      encodeKey(scratch, key, core.hashSeed);
+      encodeKey(scratch, key);
       scratch.valueType = 0;
       scratch.valueLength = 0;
       scratch.valueBytes = null;
@@ -327,7 +337,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       if (options !== undefined) checkWriteOptions('increment', options);
       const core = this.#core;
       const durability = options?.durability === undefined ? core.durability : DURABILITIES[options.durability];
-      encodeKey(core.scratch, key, core.hashSeed);
+      encodeKey(core.scratch, key);
       this.#counters[M.COUNTER_PUTS]++;
       this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + 8;
       const writer = this.#writer;
@@ -337,7 +347,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       const acknowledged =
         lsn === DEFER
           ? writer.defer(durability, (patienceMs) => {
-              encodeKey(core.scratch, copy, core.hashSeed);
+              encodeKey(core.scratch, copy);
               return writer.tryIncrement(by, durability, patienceMs, result);
             })
           : writer.acks.join(lsn, durability);
@@ -375,10 +385,10 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   #tryUpdate<V>(key: Key, fn: (value: V | undefined) => V, durability: number, patienceMs: number, result: { value: V }): number {
     const core = this.#core;
     for (let attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
-      const entry = this.getEntry(key);
+      const entry = this.#entry(key);
       const value = fn(entry?.value as V | undefined);
       core.codec.prepare(value);
-      encodeKey(core.scratch, key, core.hashSeed);
+      encodeKey(core.scratch, key);
       core.codec.place(value);
       const lsn = this.#writer.tryWrite(OPERATION_PUT, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
       if (lsn === CONFLICT) continue;

@@ -10,11 +10,11 @@ import { MessageChannel } from 'node:worker_threads';
 import { FlashVectorError, assert, describe, fromErrorData, ioError } from '../base/errors.js';
 import { REGION_BYTES_MAX, resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
-import { createControl, type Control } from '../memory/control.js';
+import { createControl, memoryUnits, type Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
 import { claimSlot } from '../memory/registry.js';
-import { lockFolder, type FolderLock } from '../platform/folder-lock.js';
+import { lockFolder, refuseHeldFolder, type FolderLock } from '../platform/folder-lock.js';
 import type { FileSystem, FileSystemSource } from '../platform/files.js';
 import { loadFileSystem } from '../platform/load-files.js';
 import { NODE_FILES } from '../platform/node-files.js';
@@ -78,7 +78,8 @@ function createMemory(options: ResolvedOptions): StoreHandle {
     shards: options.shards,
     hashSeed: randomInt(0x7fff_ffff),
     durability: DURABILITIES[options.durability],
-    maxMemoryBytes: options.maxMemoryBytes,
+    // Recovery is not bound by the cap: it takes back what fitted before, in another order.
+    maxMemoryBytes: Number.MAX_SAFE_INTEGER,
   });
   const regionMax = REGION_BYTES_MAX;
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
@@ -93,6 +94,14 @@ function createMemory(options: ResolvedOptions): StoreHandle {
     staging: createRegionBuffer(regionMax),
     shards,
   };
+}
+
+function listFolder(files: FileSystem, directory: string): string[] {
+  try {
+    return files.list(directory);
+  } catch (error) {
+    throw ioError('listing the folder', directory, error);
+  }
 }
 
 function statFolder(directory: string): fs.Stats | undefined {
@@ -124,7 +133,8 @@ class Opening {
     const files = await loadFileSystem(this.environment.files);
     const checksum = await Checksum.load();
     this.#makeFolder(files);
-    if (!options.readOnly) {
+    if (options.readOnly) await refuseHeldFolder(directory);
+    else {
       this.#lock = await lockFolder(directory);
       try {
         removeTemporaries(files, directory);
@@ -140,6 +150,7 @@ class Opening {
     this.#watch = new ThreadWatch(core);
     this.#pool = new Pool(options.poolThreads);
     const summary = await this.#recover(files, storeId, handle);
+    core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
     this.#startLsn(core.control, summary.end.lastLsn);
     const writer = new Writer(core);
     this.#writer = writer;
@@ -183,7 +194,7 @@ class Opening {
 
   async #recover(files: FileSystem, storeId: Buffer, handle: StoreHandle): Promise<LogSummary> {
     const { directory, options } = this;
-    const segments = files.list(directory).filter((name) => segmentNumber(name) !== undefined).length;
+    const segments = listFolder(files, directory).filter((name) => segmentNumber(name) !== undefined).length;
     const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(options.poolThreads, options.shards);
     const results = await Promise.all(
       Array.from({ length: count }, (_, index) => this.#recoverPart(storeId, handle, { index, count })),
@@ -262,8 +273,11 @@ class Opening {
   #logEnded(db: FlashVector): void {
     const failure = this.#core?.control.failure;
     if (failure === undefined) return;
-    db.emit('readonly', failure);
-    if (db.listenerCount('error') > 0) db.emit('error', failure);
+    // Apart from this task: what a listener throws is the listener's own.
+    setImmediate(() => {
+      db.emit('readonly', failure);
+      if (db.listenerCount('error') > 0) db.emit('error', failure);
+    });
   }
 
   /** The owner's close: see docs/durability.md for what it promises. */

@@ -13,7 +13,7 @@
  * `try…` functions return an LSN, DEFER or CONFLICT, and throw what the caller is to be rejected with.
  */
 
-import { FlashVectorError } from '../base/errors.js';
+import { FlashVectorError, assert } from '../base/errors.js';
 import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
@@ -38,6 +38,8 @@ export type Condition = 'none' | 'absent' | number;
 const PATIENCE_MS = 1;
 /** Longest wait for room before looking again. */
 const ROOM_WAIT_MS = 10;
+/** Longest wait for a lock to give a block back under it. */
+const GIVE_BACK_MS = 100;
 /** Deferred writes carried out before the event loop gets a turn. */
 const PUMP_MAX = 256;
 /** Deferred writes done after which the front of the queue is cut off. */
@@ -80,7 +82,7 @@ export class Writer {
     const scratch = core.scratch;
     const shard = core.shards[scratch.keyHash & core.shardMask];
     const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
-    if (bytes > core.ring.inlineBytesMax) return this.#tryStaged(shard, bytes, condition, durability, patienceMs);
+    if (bytes > core.ring.inlineBytesMax) return this.#tryStaged(shard, type, bytes, condition, durability, patienceMs);
     if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
     let lsn: number;
     try {
@@ -107,6 +109,7 @@ export class Writer {
       const before = entry === ABSENT ? 0 : shard.valueLocked(entry);
       if (typeof before !== 'number') throw new FlashVectorError('FV_VALUE', 'increment needs a number under its key, and there is something else');
       result.value = before + by;
+      if (!Number.isFinite(result.value)) throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
       core.codec.place(result.value);
       const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
       if (bytes > core.ring.inlineBytesMax) throw new FlashVectorError('FV_KEY', 'increment needs a key that fits the ring');
@@ -129,11 +132,13 @@ export class Writer {
       if (block === 0) throw memoryFull();
       shard.fillBlock(block);
     }
-    const at = ring.reserve(bytes, RING_HEADROOM_BYTES);
-    if (at === NO_ROOM) {
-      if (block !== 0) shard.giveBlockLocked(block, shard.entryBytes());
-      return DEFER;
+    let at = NO_ROOM;
+    try {
+      at = ring.reserve(bytes, RING_HEADROOM_BYTES);
+    } finally {
+      if (at === NO_ROOM && block !== 0) shard.giveBlockLocked(block);
     }
+    if (at === NO_ROOM) return DEFER;
     this.#copyOperation(type, ring.words, ring.bytes, ring.bodyAt(at));
     const low = ring.words[at + R.RECORD_LSN_LOW];
     const high = ring.words[at + R.RECORD_LSN_HIGH];
@@ -172,29 +177,30 @@ export class Writer {
   // Records too long for the ring -------------------------------------------------------------
 
   /**
-   * A long put. The entry's block and the staged record are filled while no lock is held, so that
+   * A long put, or a delete of a long key. The entry's block and the staged record are filled while no lock is held, so that
    * nobody waits for the copies.
    */
-  #tryStaged(shard: Shard, bytes: number, condition: Condition, durability: number, patienceMs: number): number {
+  #tryStaged(shard: Shard, type: number, bytes: number, condition: Condition, durability: number, patienceMs: number): number {
     const core = this.#core;
     const scratch = core.scratch;
     const staged = this.#stage(bytes);
     if (staged === 0) return DEFER;
     let block = 0;
     let lsn = DEFER;
-    const blockBytes = shard.entryBytes();
     try {
-      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
-      try {
-        shard.region.sync();
-        block = shard.takeBlockLocked();
-      } finally {
-        releaseWrite(this.#words, shard.lockWord);
+      if (type === R.OPERATION_PUT) {
+        if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+        try {
+          shard.region.sync();
+          block = shard.takeBlockLocked();
+        } finally {
+          releaseWrite(this.#words, shard.lockWord);
+        }
+        if (block === 0) throw memoryFull();
+        shard.fillBlock(block);
       }
-      if (block === 0) throw memoryFull();
-      shard.fillBlock(block);
       const region = core.staging.region;
-      this.#copyOperation(R.OPERATION_PUT, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
+      this.#copyOperation(type, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
       if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
       try {
         shard.region.sync();
@@ -202,35 +208,36 @@ export class Writer {
         if (condition !== 'none' && !holds(shard, entry, condition)) {
           lsn = CONFLICT;
         } else {
-          if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+          if (block !== 0 && entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
           const at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES);
           if (at === NO_ROOM) return DEFER;
           lsn = this.#publishStaged(at, staged, bytes, durability);
-          shard.putLocked(entry, block, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+          this.#applyLocked(shard, entry, type, block, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
           block = 0;
           core.ring.applied();
         }
       } finally {
         if (block !== 0) {
-          shard.giveBlockLocked(block, blockBytes);
+          shard.giveBlockLocked(block);
           block = 0;
         }
         releaseWrite(this.#words, shard.lockWord);
       }
     } finally {
-      if (block !== 0) this.#giveBlock(shard, block, blockBytes);
+      if (block !== 0) this.#giveBlock(shard, block);
       if (lsn <= 0) core.staging.abandon(staged);
     }
     if (lsn > 0) core.ring.wakeLog();
     return lsn;
   }
 
-  #giveBlock(shard: Shard, block: number, bytes: number): void {
-    // The lock was busy a moment ago; a lost block would be lost for good, so this one waits for it.
-    while (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, PATIENCE_MS)) continue;
+  #giveBlock(shard: Shard, block: number): void {
+    // The lock was busy a moment ago, and the block would be lost for good, so this one waits. Where the
+    // lock's holder has died the block is lost with it.
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, GIVE_BACK_MS)) return;
     try {
       shard.region.sync();
-      shard.giveBlockLocked(block, bytes);
+      shard.giveBlockLocked(block);
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }
@@ -255,7 +262,7 @@ export class Writer {
     const body = ring.bodyAt(at);
     ring.words[body] = staged + STAGED_RECORD_WORD / 2;
     ring.words[body + 1] = bytes / 8;
-    staging.bind(staged, ring.position);
+    staging.bind(staged, ring.position, ring.words[at + R.RECORD_LSN_LOW], ring.words[at + R.RECORD_LSN_HIGH]);
     ring.publish(at, R.KIND_STAGED, durability);
     return ring.lsnAt(at);
   }
@@ -274,7 +281,7 @@ export class Writer {
     const blocks: number[] = [];
     try {
       if (locked === undefined) return DEFER;
-      this.#takeBlocks(batch, locked, blocks);
+      this.#takeBlocks(batch, blocks);
       const at = core.ring.reserve(isStaged ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES);
       if (at === NO_ROOM) return DEFER;
       if (isStaged) {
@@ -319,21 +326,25 @@ export class Writer {
    * Takes a block for every put, and sees to it that the tables can grow. Every put gets one although
    * some could overwrite in place: an earlier operation of the batch may change what they find.
    */
-  #takeBlocks(batch: EncodedBatch, locked: Shard[], blocks: number[]): void {
+  #takeBlocks(batch: EncodedBatch, blocks: number[]): void {
     const { scratch, shards, shardMask } = this.#core;
-    const puts = new Map<Shard, number>();
+    const insertions = new Map<Shard, number>();
+    const leastSlots = new Map<Shard, number>();
     for (let i = 0; i < batch.count; i++) {
       blocks.push(0);
       if (batch.typeOf(i) !== R.OPERATION_PUT) continue;
       batch.load(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
-      puts.set(shard, (puts.get(shard) ?? 0) + 1);
+      // A key that is there now may be deleted by the batch before it is put again: count every put.
+      insertions.set(shard, (insertions.get(shard) ?? 0) + 1);
+      leastSlots.set(shard, Math.min(leastSlots.get(shard) ?? Infinity, shard.slotsFreeLocked()));
       blocks[i] = shard.takeBlockLocked();
       if (blocks[i] === 0) throw memoryFull();
       shard.fillBlock(blocks[i]);
     }
-    for (const shard of locked) {
-      if (!shard.reserveInsertionsLocked(puts.get(shard) ?? 0)) throw memoryFull();
+    // Where every segment has slots for the whole batch nothing needs to grow.
+    for (const [shard, count] of insertions) {
+      if ((leastSlots.get(shard) ?? 0) < count && !shard.reserveInsertionsLocked(count)) throw memoryFull();
     }
   }
 
@@ -342,7 +353,7 @@ export class Writer {
     for (let i = 0; i < blocks.length; i++) {
       if (blocks[i] === 0) continue;
       batch.load(i, scratch);
-      shards[scratch.keyHash & shardMask].giveBlockLocked(blocks[i], shards[0].entryBytes());
+      shards[scratch.keyHash & shardMask].giveBlockLocked(blocks[i]);
     }
   }
 
@@ -357,11 +368,10 @@ export class Writer {
       let block = blocks[i];
       if (type === R.OPERATION_PUT) {
         if (entry !== ABSENT && shard.fitsLocked(entry)) {
-          shard.giveBlockLocked(block, shard.entryBytes());
+          shard.giveBlockLocked(block);
           block = 0;
         } else if (entry === ABSENT) {
-          // Cannot fail: the memory was reserved.
-          shard.makeRoomLocked();
+          assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
         }
       }
       this.#applyLocked(shard, entry, type, block, low, high);
@@ -451,7 +461,7 @@ export class Writer {
       const lsn = head.run(patienceMs);
       if (lsn === DEFER) return false;
       if (lsn === CONFLICT) throw conflictError();
-      this.acks.join(lsn, head.durability).then(head.resolve, head.reject);
+      this.acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
     } catch (error) {
       head.reject(error);
     }

@@ -103,6 +103,11 @@ export class Control {
   }
 }
 
+/** A memory cap in the units of CONTROL_MEMORY_UNITS_MAX. */
+export function memoryUnits(bytes: number): number {
+  return Math.min(0x7fff_ffff, Math.floor(bytes / 65_536));
+}
+
 export interface ControlSettings {
   shards: number;
   hashSeed: number;
@@ -118,7 +123,7 @@ export function createControl(settings: ControlSettings): Control {
   words[L.CONTROL_SHARDS] = settings.shards;
   words[L.CONTROL_HASH_SEED] = settings.hashSeed;
   words[L.CONTROL_DURABILITY] = settings.durability;
-  words[L.CONTROL_MEMORY_UNITS_MAX] = Math.min(0x7fff_ffff, Math.floor(settings.maxMemoryBytes / 65_536));
+  words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(settings.maxMemoryBytes);
   words[L.CONTROL_NEXT_LSN + L.LSN_LOW] = 1;
   return new Control(buffer);
 }

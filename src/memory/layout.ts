@@ -8,7 +8,7 @@
 
 export const LINE_WORDS = 16;
 
-// Line 0: constants, written once before the region is shared.
+// Line 0: constants, written before the region is shared; the memory cap is set once recovery is done.
 export const CONTROL_MAGIC = 0;
 export const CONTROL_LAYOUT = 1;
 export const CONTROL_SHARDS = 2;

@@ -55,9 +55,11 @@ export class Region {
   words: Int32Array;
   bytes: Buffer;
 
+  /** @param capped whether what the region holds counts against the store's memory cap */
   constructor(
     readonly buffer: SharedArrayBuffer,
     readonly control: Int32Array,
+    readonly capped = true,
   ) {
     this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
     this.bytes = Buffer.from(buffer, 0, buffer.byteLength);
@@ -99,6 +101,7 @@ export class Region {
   }
 
   #account(units: number): boolean {
+    if (!this.capped) return true;
     const held = Atomics.add(this.control, L.CONTROL_MEMORY_UNITS, units) + units;
     if (held <= this.control[L.CONTROL_MEMORY_UNITS_MAX]) return true;
     Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, units);
@@ -111,7 +114,7 @@ export class Region {
     } catch (error) {
       // The only way for this to fail is that the operating system has no memory to give.
       if (!(error instanceof RangeError)) throw error;
-      Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, (after - before) / GROWTH_BYTES);
+      if (this.capped) Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, (after - before) / GROWTH_BYTES);
       return false;
     }
     this.refresh();

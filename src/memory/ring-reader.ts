@@ -22,6 +22,7 @@ import {
   STATE_MASK,
   STATE_PUBLISHED,
 } from '../base/record.js';
+import { assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import type { Control } from './control.js';
 import * as L from './layout.js';
@@ -103,6 +104,11 @@ export class RingReader {
       end += units;
       position = (position + units) | 0;
       if (kind === KIND_STAGED) break;
+      // What follows lies at the ring's start: another run. A record that ends exactly at the ring's end has no pad behind it.
+      if (end > this.#mask) {
+        more = true;
+        break;
+      }
     }
     this.#position = position;
     if (records === 0) return undefined;
@@ -111,6 +117,7 @@ export class RingReader {
     run.lastLsn = lsnFrom(words[last + RECORD_LSN_LOW], words[last + RECORD_LSN_HIGH]);
     run.wantsSync = wantsSync;
     run.more = more;
+    assert(end <= this.#mask + 1, 'a run of records does not wrap');
     const kind = (words[first + RECORD_STATE] >>> KIND_SHIFT) & KIND_MASK;
     run.bytes = kind === KIND_STAGED ? this.#staged(first) : this.#bytes.subarray(start * 8, end * 8);
     return run;

@@ -120,10 +120,26 @@ function newSlab(region: Region, sizeClass: number): number {
 
 /**
  * Takes a block of at least `bytes`, which must be of class `sizeClass`. Its contents are undefined.
+ * Where there is no memory for a new slab, a block of a larger class serves: `classAt` says which.
  * @returns its unit, or 0 when there is no memory
  */
 export function allocate(region: Region, bytes: number, sizeClass: number): number {
   if (sizeClass === CLASS_LARGE) return allocateLarge(region, bytes);
+  let unit = allocateClassed(region, sizeClass);
+  for (let larger = sizeClass + 1; unit === 0 && larger < CLASS_COUNT; larger++) {
+    if (region.words[REGION_SLABS + larger] !== 0) unit = allocateClassed(region, larger);
+  }
+  return unit;
+}
+
+/** Size class of the block at `unit`. */
+export function classAt(region: Region, unit: number): number {
+  let entry = chunkEntry(region, unit >>> 11);
+  if (chunkKind(entry) === CHUNK_PART) entry = chunkEntry(region, (unit >>> 11) - chunkArgument(entry));
+  return chunkKind(entry) === CHUNK_SLAB ? chunkArgument(entry) : CLASS_LARGE;
+}
+
+function allocateClassed(region: Region, sizeClass: number): number {
   let words = region.words;
   let chunk = words[REGION_SLABS + sizeClass];
   if (chunk === 0) {

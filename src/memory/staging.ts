@@ -2,8 +2,8 @@
  * The staging region: where records wait that are too long for the ring.
  *
  * A staged record lies in a block of its own, and a short record in the ring points to it. The block
- * is needed until the ring's tail has passed that short record: the log thread has written it then,
- * and its writer has applied it. Blocks are freed lazily, by whoever stages next or flushes.
+ * is needed until the log thread has written it and its writer has applied it. Blocks are freed
+ * lazily, by whoever stages next or flushes.
  *
  * Bounded: a record is staged when what is staged stays below STAGED_BYTES_MAX, or when nothing is staged; otherwise
  * its writer waits for room as for room in the ring.
@@ -11,11 +11,13 @@
  * Guarded by the staging lock (control line 7), which is never held across a copy of a value.
  */
 
+import { lsnFrom } from '../base/lsn.js';
 import type { Control } from './control.js';
 import * as L from './layout.js';
 import { acquire, release } from './lock.js';
 import { Region } from './region.js';
-import { allocate, blockBytes, classOf, free } from './slabs.js';
+import { isApplying } from './registry.js';
+import { allocate, blockBytes, classAt, classOf, free } from './slabs.js';
 
 const STAGED_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -25,17 +27,21 @@ const BLOCK_CLASS = 1;
 const BLOCK_POSITION = 2;
 /** 0 while its record is not in the ring yet. */
 const BLOCK_IN_RING = 3;
+const BLOCK_LSN_LOW = 4;
+const BLOCK_LSN_HIGH = 5;
 const BLOCK_HEADER_BYTES = 32;
 export const STAGED_RECORD_WORD = BLOCK_HEADER_BYTES / 4;
 
 export class Staging {
   readonly region: Region;
   readonly #control: Int32Array;
+  readonly #store: Control;
   readonly #self: number;
 
   constructor(buffer: SharedArrayBuffer, control: Control, slot: number) {
-    this.region = new Region(buffer, control.words);
+    this.region = new Region(buffer, control.words, false);
     this.#control = control.words;
+    this.#store = control;
     this.#self = slot + 1;
   }
 
@@ -53,9 +59,9 @@ export class Staging {
       this.#reclaimLocked();
       const staged = control[L.CONTROL_STAGED_UNITS] * 8;
       if (staged !== 0 && staged + size > STAGED_BYTES_MAX) return 0;
-      const sizeClass = classOf(size);
-      const unit = allocate(region, size, sizeClass);
+      const unit = allocate(region, size, classOf(size));
       if (unit === 0) return -1;
+      const sizeClass = classAt(region, unit);
       const words = region.words;
       const block = unit * 2;
       words[block + BLOCK_NEXT] = 0;
@@ -72,16 +78,18 @@ export class Staging {
     }
   }
 
-  /** The block's record has its place in the ring, at `position`. */
-  bind(unit: number, position: number): void {
+  /** The block's record has its place in the ring, at `position`, and its LSN. */
+  bind(unit: number, position: number, lsnLow: number, lsnHigh: number): void {
     const words = this.region.words;
+    words[unit * 2 + BLOCK_LSN_LOW] = lsnLow;
+    words[unit * 2 + BLOCK_LSN_HIGH] = lsnHigh;
     words[unit * 2 + BLOCK_POSITION] = position;
     Atomics.store(words, unit * 2 + BLOCK_IN_RING, 1);
   }
 
   /** Gives a block back whose record never came into the ring. */
   abandon(unit: number): void {
-    this.bind(unit, (Atomics.load(this.#control, L.CONTROL_RING_TAIL) - 1) | 0);
+    this.bind(unit, 0, 0, 0);
     this.reclaim();
   }
 
@@ -98,17 +106,24 @@ export class Staging {
     }
   }
 
+  #done(block: number, writtenLsn: number): boolean {
+    const words = this.region.words;
+    const lsn = lsnFrom(words[block + BLOCK_LSN_LOW], words[block + BLOCK_LSN_HIGH]);
+    if (lsn === 0) return true;
+    return lsn <= writtenLsn && !isApplying(this.#store, words[block + BLOCK_POSITION]);
+  }
+
   #reclaimLocked(): void {
     const control = this.#control;
     const region = this.region;
     const words = region.words;
-    const tail = Atomics.load(control, L.CONTROL_RING_TAIL);
+    const written = this.#store.writtenLsn;
     let previous = 0;
     let unit = control[L.CONTROL_STAGED_FIRST];
     while (unit !== 0) {
       const block = unit * 2;
       const next = words[block + BLOCK_NEXT];
-      if (Atomics.load(words, block + BLOCK_IN_RING) !== 0 && ((tail - words[block + BLOCK_POSITION]) | 0) > 0) {
+      if (Atomics.load(words, block + BLOCK_IN_RING) !== 0 && this.#done(block, written)) {
         if (previous === 0) control[L.CONTROL_STAGED_FIRST] = next;
         else words[previous * 2 + BLOCK_NEXT] = next;
         if (next === 0) control[L.CONTROL_STAGED_LAST] = previous;

@@ -38,14 +38,14 @@ export interface FolderLock {
   release(): Promise<void>;
 }
 
-export function isLockName(name: string): boolean {
+function isLockName(name: string): boolean {
   return NAME.test(name);
 }
 
 /** @throws FlashVectorError FV_LOCKED with the holder's pid, or FV_IO */
 export async function lockFolder(directory: string): Promise<FolderLock> {
   if (process.platform === 'win32') return lockByPipe(directory);
-  const folder = fs.openSync(directory, 'r');
+  const folder = openFolder(directory);
   try {
     for (let attempt = 1; ; attempt++) {
       const lock = await attemptLock(directory, folder);
@@ -60,6 +60,32 @@ export async function lockFolder(directory: string): Promise<FolderLock> {
 }
 
 const LOST_NAME = 0;
+
+function openFolder(directory: string): number {
+  try {
+    return fs.openSync(directory, 'r');
+  } catch (error) {
+    throw ioError('locking the folder', directory, error);
+  }
+}
+
+/**
+ * For a reader that takes no lock: refuses a folder that a process has open for writing. Changes nothing.
+ * @throws FlashVectorError FV_LOCKED, FV_IO
+ */
+export async function refuseHeldFolder(directory: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const folder = openFolder(directory);
+  try {
+    for (const name of fs.readdirSync(directory).filter(isLockName)) {
+      if (await answersAt(address(directory, folder, name))) throw lockedError(directory, Number(NAME.exec(name)?.[1]));
+    }
+  } catch (error) {
+    throw ioError('looking for the folder\'s lock', directory, error);
+  } finally {
+    fs.closeSync(folder);
+  }
+}
 
 function lockedError(directory: string, pid: number): FlashVectorError {
   return new FlashVectorError('FV_LOCKED', `${directory} is in use by process ${pid}`, { file: directory, pid });
@@ -114,7 +140,8 @@ async function listen(where: string, directory: string): Promise<net.Server> {
   const server = net.createServer((socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(ioError('locking the folder', directory, error)));
-    server.listen(where, () => resolve());
+    // Exclusive: in a cluster worker the socket must be this process's own.
+    server.listen({ path: where, exclusive: true }, () => resolve());
   });
   return server;
 }

@@ -18,9 +18,10 @@
  * Source: Fagin, Nievergelt, Pippenger, Strong, "Extendible Hashing", ACM TODS 4(3), 1979.
  */
 
+import { assert } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS } from '../base/record.js';
-import { REGION_DEPTH, REGION_DIRECTORY, REGION_SEGMENTS, type Region } from '../memory/region.js';
-import { allocate, classOf, free } from '../memory/slabs.js';
+import { CHUNK_BYTES, REGION_DEPTH, REGION_DIRECTORY, REGION_SEGMENTS, type Region } from '../memory/region.js';
+import { allocate, classAt, classOf, free } from '../memory/slabs.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import type { Scratch } from './scratch.js';
 
@@ -186,10 +187,23 @@ export class HashTable {
     return words[segment * 2] >>> COUNT_SHIFT < SPLIT_COUNT;
   }
 
-  /** Bytes that `count` insertions may take for segments and directories, whatever their hashes. */
+  /** Insertions that the segment of `hash` takes without splitting, at need past SPLIT_COUNT. */
+  slotsFree(hash: number): number {
+    const words = this.region.words;
+    const segment = words[words[REGION_DIRECTORY] * 2 + directoryIndex(hash, words[REGION_DEPTH])];
+    // One slot stays free: it ends every search.
+    return SEGMENT_SLOTS - 1 - (words[segment * 2] >>> COUNT_SHIFT);
+  }
+
+  /**
+   * Bytes that `count` insertions may take for segments and directories. Every segment may be one short of
+   * splitting, so there are as many splits as segments or insertions, and one more for every half segment.
+   */
   growthBytes(count: number): number {
-    const directory = 4 << this.region.words[REGION_DEPTH];
-    return (1 + Math.ceil(count / (SPLIT_COUNT / 2))) * 2 * SEGMENT_BYTES + 8 * directory + 65_536;
+    const words = this.region.words;
+    const splits = Math.min(count, words[REGION_SEGMENTS]) + Math.ceil(count / (SPLIT_COUNT / 2)) + 2;
+    const directory = Math.max(4 << words[REGION_DEPTH], 4 * (words[REGION_SEGMENTS] + splits));
+    return Math.ceil(splits / 4) * CHUNK_BYTES + 8 * directory + 65_536;
   }
 
   #makeOverflowRoom(first: number): boolean {
@@ -222,7 +236,7 @@ export class HashTable {
     }
     words[REGION_DIRECTORY] = after;
     words[REGION_DEPTH] = depth + 1;
-    free(region, before, classOf(4 << depth));
+    free(region, before, classAt(region, before));
     return true;
   }
 
@@ -232,7 +246,7 @@ export class HashTable {
     if (upper === 0) return false;
     const lower = newSegment(region, localDepth + 1);
     if (lower === 0) {
-      free(region, upper, SEGMENT_CLASS);
+      free(region, upper, classAt(region, upper));
       region.words[REGION_SEGMENTS]--;
       return false;
     }
@@ -251,7 +265,7 @@ export class HashTable {
     const first = directoryIndex(hash, depth) & ~(span - 1);
     words.fill(lower, directory + first, directory + first + (span >>> 1));
     words.fill(upper, directory + first + (span >>> 1), directory + first + span);
-    free(region, segment, SEGMENT_CLASS);
+    free(region, segment, classAt(region, segment));
     words[REGION_SEGMENTS]--;
     return true;
   }
@@ -325,6 +339,7 @@ export class HashTable {
 }
 
 function putSlot(words: Int32Array, segment: number, hash: number, unit: number): void {
+  assert(words[segment] >>> COUNT_SHIFT < SEGMENT_SLOTS - 1, 'a segment keeps a free slot');
   const slots = segment + SEGMENT_HEADER_WORDS;
   let index = home(hash);
   while (words[slots + index * 2 + 1] !== 0) index = index + 1 === SEGMENT_SLOTS ? 0 : index + 1;

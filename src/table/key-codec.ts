@@ -26,13 +26,21 @@ function finish(hash: number): number {
   return h ^ (h >>> 16);
 }
 
-export function hashWords(words: Int32Array, from: number, keyLength: number, seed: number): number {
-  let h = seed ^ keyLength;
-  const end = from + ((keyLength + 3) >>> 2);
-  for (let i = from; i < end; i++) {
-    h = Math.imul(h ^ words[i], MIX_1);
-    h ^= h >>> 15;
-  }
+/**
+ * One step of the hash. Both multipliers are secret: what a difference in one word becomes, and which
+ * difference in the next would undo it, cannot be known beforehand.
+ */
+function step(hash: number, word: number, secret1: number, secret2: number): number {
+  const h = (hash + Math.imul(word, secret1)) | 0;
+  return Math.imul((h << 15) | (h >>> 17), secret2);
+}
+
+/** Hash of the key that lies in the scratch. */
+export function hashWords(scratch: Scratch, keyLength: number): number {
+  const { words, secret1, secret2 } = scratch;
+  let h = scratch.hashSeed ^ keyLength;
+  const end = KEY_WORD + ((keyLength + 3) >>> 2);
+  for (let i = KEY_WORD; i < end; i++) h = step(h, words[i], secret1, secret2);
   return finish(h);
 }
 
@@ -41,15 +49,15 @@ export function hashWords(words: Int32Array, from: number, keyLength: number, se
  * @throws TypeError when it is neither a string nor a Uint8Array
  * @throws FlashVectorError FV_KEY when it is empty, too long, or a string with a lone surrogate
  */
-export function encodeKey(scratch: Scratch, key: string | Uint8Array, seed: number): void {
+export function encodeKey(scratch: Scratch, key: string | Uint8Array): void {
   if (typeof key !== 'string') {
-    encodeBinaryKey(scratch, key, seed);
+    encodeBinaryKey(scratch, key);
     return;
   }
   const length = key.length;
   if (length <= PACKED_CHARACTERS_MAX && length !== 0) {
-    const words = scratch.words;
-    let h = seed ^ length;
+    const { words, secret1, secret2 } = scratch;
+    let h = scratch.hashSeed ^ length;
     let at = KEY_WORD;
     let i = 0;
     let seen = 0;
@@ -61,8 +69,7 @@ export function encodeKey(scratch: Scratch, key: string | Uint8Array, seed: numb
       seen |= a | b | c | d;
       const word = a | (b << 8) | (c << 16) | (d << 24);
       words[at++] = word;
-      h = Math.imul(h ^ word, MIX_1);
-      h ^= h >>> 15;
+      h = step(h, word, secret1, secret2);
     }
     if (i < length) {
       let word = 0;
@@ -72,8 +79,7 @@ export function encodeKey(scratch: Scratch, key: string | Uint8Array, seed: numb
         word |= a << shift;
       }
       words[at] = word;
-      h = Math.imul(h ^ word, MIX_1);
-      h ^= h >>> 15;
+      h = step(h, word, secret1, secret2);
     }
     if (seen < 0x80) {
       scratch.keyLength = length;
@@ -82,10 +88,10 @@ export function encodeKey(scratch: Scratch, key: string | Uint8Array, seed: numb
       return;
     }
   }
-  encodeLongKey(scratch, key, seed);
+  encodeLongKey(scratch, key);
 }
 
-function encodeLongKey(scratch: Scratch, key: string, seed: number): void {
+function encodeLongKey(scratch: Scratch, key: string): void {
   if (key.length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte; this one is the empty string');
   const length = key.length > KEY_BYTES_MAX ? Buffer.byteLength(key) : scratch.bytes.utf8Write(key, KEY_BYTE, KEY_BYTES_MAX + 1);
   if (length > KEY_BYTES_MAX || (length > KEY_BYTES_MAX - 3 && Buffer.byteLength(key) > KEY_BYTES_MAX)) {
@@ -94,27 +100,27 @@ function encodeLongKey(scratch: Scratch, key: string, seed: number): void {
   if (length !== key.length && !isWellFormed(key)) {
     throw new FlashVectorError('FV_KEY', `a key that is a string must be well-formed Unicode; this one has a lone surrogate: ${describe(key)}`);
   }
-  finishKey(scratch, length, 0, seed);
+  finishKey(scratch, length, 0);
 }
 
 function isWellFormed(key: string): boolean {
   return (key as string & { isWellFormed(): boolean }).isWellFormed();
 }
 
-function encodeBinaryKey(scratch: Scratch, key: unknown, seed: number): void {
+function encodeBinaryKey(scratch: Scratch, key: unknown): void {
   if (!(key instanceof Uint8Array)) throw new TypeError(`a key must be a string or a Uint8Array, not ${describe(key)}`);
   const length = key.length;
   if (length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte; this one is an empty Uint8Array');
   if (length > KEY_BYTES_MAX) throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${length}`);
   scratch.bytes.set(key, KEY_BYTE);
-  finishKey(scratch, length, ENTRY_FLAG_BINARY_KEY, seed);
+  finishKey(scratch, length, ENTRY_FLAG_BINARY_KEY);
 }
 
-function finishKey(scratch: Scratch, length: number, flags: number, seed: number): void {
+function finishKey(scratch: Scratch, length: number, flags: number): void {
   scratch.bytes.fill(0, KEY_BYTE + length, (KEY_BYTE + length + 3) & ~3);
   scratch.keyLength = length;
   scratch.keyFlags = flags;
-  scratch.keyHash = hashWords(scratch.words, KEY_WORD, length, seed);
+  scratch.keyHash = hashWords(scratch, length);
 }
 
 /** A key of the given bytes, as the user sees it. The bytes are copied. */

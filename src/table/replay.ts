@@ -45,14 +45,13 @@ export class Replayer {
     readonly scratch: Scratch,
     readonly dictionary: Dictionary,
     readonly partition: Partition,
-    readonly hashSeed: number,
   ) {}
 
   operation(operation: LoggedOperation, payload: Buffer, lsn: number): void {
     const scratch = this.scratch;
     const keyBytes = operation.valueStart - operation.keyStart;
     payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, operation.keyStart, operation.keyStart + keyBytes);
-    const hash = hashWords(scratch.words, OPERATION_HEADER_WORDS, operation.keyLength, this.hashSeed);
+    const hash = hashWords(scratch, operation.keyLength);
     const shard = this.shards[hash & (this.shards.length - 1)];
     if (shard.index % this.partition.count !== this.partition.index) return;
     scratch.keyLength = operation.keyLength;
@@ -74,7 +73,7 @@ export class Replayer {
     } else {
       scratch.valueBytes = null;
       // Padding included: the log has it as zeros, as the table wants it.
-      payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4 + keyBytes, operation.valueStart, (valueEnd + 3) & ~3);
+      payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4 + keyBytes, operation.valueStart, valueEnd + (-length & 3));
     }
     let block = 0;
     if (entry === ABSENT || !shard.fitsLocked(entry)) {

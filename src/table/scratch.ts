@@ -32,7 +32,15 @@ export class Scratch {
   /** Where the value's bytes are when they are not in `words`. Borrowed until the call returns. */
   valueBytes: Uint8Array | null = null;
 
-  constructor() {
+  /** Secrets of the key hash: any number, and two odd ones. */
+  readonly hashSeed: number;
+  readonly secret1: number;
+  readonly secret2: number;
+
+  constructor(hashSeed: number) {
+    this.hashSeed = hashSeed;
+    this.secret1 = Math.imul(hashSeed ^ 0x2545_f491, 0x9e37_79b1) | 1;
+    this.secret2 = Math.imul(hashSeed ^ 0x6c07_8965, 0x85eb_ca6b) | 1;
     const operation = new ArrayBuffer(OPERATION_BYTES);
     this.words = new Int32Array(operation);
     this.bytes = Buffer.from(operation);

@@ -17,7 +17,7 @@ import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import { reserveTop } from '../memory/chunks.js';
 import { REGION_KEY_BYTES, REGION_VALUE_BYTES, Region } from '../memory/region.js';
-import { CLASS_LARGE, allocate, blockBytes, classOf, free } from '../memory/slabs.js';
+import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
 import { decodeKey } from './key-codec.js';
@@ -157,6 +157,7 @@ export class Shard {
 
   #decode(): unknown {
     const bytes = this.#packedBytes;
+    // Lets go of a large copy.
     this.#packedBytes = this.scratch.readBytes;
     return this.codec.decodeMsgpack(bytes, this.#packedLength);
   }
@@ -182,6 +183,8 @@ export class Shard {
     switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
       case E.TYPE_MSGPACK: {
         this.#packedLength = length;
+        // An attempt that failed may have left a buffer of its own here.
+        this.#packedBytes = this.scratch.readBytes;
         const count = wordsOf(length);
         if (count <= WORD_COPY_MAX) {
           const into = this.scratch.readWords;
@@ -329,17 +332,27 @@ export class Shard {
     return allocate(this.region, bytes, classOf(bytes));
   }
 
-  giveBlockLocked(unit: number, bytes: number): void {
-    free(this.region, unit, classOf(bytes));
+  giveBlockLocked(unit: number): void {
+    free(this.region, unit, classAt(this.region, unit));
   }
 
-  /** Makes room for one insertion of the key in the scratch. @returns false when there is no memory */
+  /**
+   * Makes room for one insertion of the key in the scratch. Where there is no memory to split a full
+   * segment, its spare slots serve.
+   * @returns false when there is no memory and no slot
+   */
   makeRoomLocked(): boolean {
-    if (this.table.hasRoom(this.scratch.keyHash)) return true;
+    const hash = this.scratch.keyHash;
+    if (this.table.hasRoom(hash)) return true;
     this.#beginChange();
-    const made = this.table.makeRoom(this.scratch.keyHash);
+    const made = this.table.makeRoom(hash);
     this.#endChange();
-    return made;
+    return made || this.table.slotsFree(hash) > 0;
+  }
+
+  /** Slots free for the key in the scratch without any growth. */
+  slotsFreeLocked(): number {
+    return this.table.slotsFree(this.scratch.keyHash);
   }
 
   /** Makes sure that `count` insertions cannot fail for want of memory for the table. */
@@ -351,7 +364,7 @@ export class Shard {
   fillBlock(unit: number): void {
     const scratch = this.scratch;
     const entry = unit * 2;
-    this.#writeMeta(entry, classOf(this.entryBytes()));
+    this.#writeMeta(entry, classAt(this.region, unit));
     this.region.words[entry + E.ENTRY_OLDER] = 0;
     this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), true);
   }
@@ -382,7 +395,9 @@ export class Shard {
       const start = (to + keyWords) * 4;
       this.region.bytes.set(external, start);
       const end = start + external.length;
-      this.region.bytes.fill(0, end, (end + 3) & ~3);
+      // Offsets in a region can pass 2^31: no bit operation on them.
+      const padding = -external.length & 3;
+      if (padding !== 0) this.region.bytes.fill(0, end, end + padding);
     }
   }
 

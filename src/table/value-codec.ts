@@ -60,6 +60,7 @@ export class ValueCodec {
     if (typeof value === 'object' ? value === null || value instanceof Uint8Array : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
       return;
     }
+    if (isUnstorable(value)) throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     if (value === undefined) throw new FlashVectorError('FV_VALUE', 'a value cannot be undefined; use del to remove a key, or null');
     if (typeof value === 'function' || typeof value === 'symbol') throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     try {
@@ -174,6 +175,12 @@ export class ValueCodec {
 
 function isWellFormed(value: string): boolean {
   return (value as string & { isWellFormed(): boolean }).isWellFormed();
+}
+
+/** Objects that msgpackr would store as `{}`. Plain objects and arrays, nearly all values, are told apart first. */
+function isUnstorable(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || value.constructor === Object || Array.isArray(value)) return false;
+  return value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || value instanceof SharedArrayBuffer;
 }
 
 function tooLarge(length: number): FlashVectorError {

@@ -58,6 +58,7 @@ interface Segment {
 
 /** Reading ahead, in bytes; a longer frame makes its own window. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
+const ZEROS = Buffer.alloc(WINDOW_BYTES);
 const PROGRESS_BYTES = 16 * 1024 * 1024;
 
 /** A part of a file in memory. */
@@ -206,15 +207,19 @@ export class LogReader {
       this.#report(offset, visitor);
     }
     this.#bytesRead += segment.size;
-    summary.clean = clean;
     if (next !== undefined) {
       this.#checkReach(segment, offset, summary.end.lastLsn, next);
-    } else if (clean) {
+      return;
+    }
+    const empty = isEmptyFrom(window, offset);
+    if (!empty) this.#checkTail(segment, window, offset, seed, summary.end.lastLsn);
+    summary.clean = clean && empty;
+    if (summary.clean) {
       summary.end = { segment: segment.number, offset, segmentBytes: segment.size, lastLsn: summary.end.lastLsn };
     } else {
-      this.#checkTail(segment, window, offset, seed, summary.end.lastLsn);
+      // A new segment even behind a closing frame: what was torn must never be read as valid later.
       summary.end = { segment: segment.number + 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: summary.end.lastLsn };
-      summary.tornTail = { file: segment.file, offset };
+      if (!empty) summary.tornTail = { file: segment.file, offset };
     }
   }
 
@@ -251,6 +256,15 @@ export class LogReader {
       }
     }
   }
+}
+
+/** Whether nothing was ever written from `start` on. */
+function isEmptyFrom(window: Window, start: number): boolean {
+  for (let at = start; at < window.segment.size; at += WINDOW_BYTES) {
+    const bytes = window.at(at, WINDOW_BYTES);
+    if (!bytes.equals(ZEROS.subarray(0, bytes.length))) return false;
+  }
+  return true;
 }
 
 /** Offsets in the file at which a frame may start, in a part of it that starts at `start`. */

@@ -1,0 +1,138 @@
+/** The log writer and the group commit loop over files that fail, without threads. */
+
+import t from 'tap';
+import { randomBytes } from 'node:crypto';
+import { FlashVectorError } from '../../src/base/errors.js';
+import { KIND_SKIP, recordState } from '../../src/base/record.js';
+import { Checksum } from '../../src/wal/checksum.js';
+import { runGroupCommit, type RecordRun, type RecordSource } from '../../src/wal/group-commit.js';
+import { LogReader } from '../../src/wal/log-reader.js';
+import { SegmentWriter } from '../../src/wal/segment-writer.js';
+import { createFileSystem, type Faults } from '../support/faulty-files.js';
+import { randomFrom, testSeed } from '../support/random.js';
+import { tempFolder } from '../support/temp.js';
+
+const checksum = await Checksum.load();
+const storeId = randomBytes(16);
+const SEGMENT = 65_536;
+
+/** Records of the given sizes; hands them out in runs, and notes what is acknowledged. */
+class Source implements RecordSource {
+  acknowledged = 0;
+  stopping = true;
+  #at = 0;
+
+  constructor(
+    readonly sizes: number[],
+    readonly runOf: () => number,
+  ) {}
+
+  get drained(): boolean {
+    return this.#at === this.sizes.length;
+  }
+
+  take(): RecordRun | undefined {
+    if (this.drained) return undefined;
+    const count = Math.min(this.runOf(), this.sizes.length - this.#at);
+    const parts: Buffer[] = [];
+    for (let i = 0; i < count; i++) {
+      const record = Buffer.alloc(this.sizes[this.#at + i], 7);
+      record.writeUInt32LE(record.length, 0);
+      record.writeUInt32LE(recordState(KIND_SKIP, 2, 1), 4);
+      record.writeUInt32LE(this.#at + i + 1, 8);
+      record.writeUInt32LE(0, 12);
+      parts.push(record);
+    }
+    const firstLsn = this.#at + 1;
+    this.#at += count;
+    return { bytes: Buffer.concat(parts), records: count, firstLsn, lastLsn: this.#at, wantsSync: true, more: false };
+  }
+
+  release(): void {}
+  wait(): void {}
+  takeSyncRequest(): boolean {
+    return false;
+  }
+  progress(_written: number, durable: number): void {
+    this.acknowledged = durable;
+  }
+}
+
+const silent = { frame: (): void => undefined, sync: (): void => undefined, segments: (): void => undefined };
+const settings = { syncIntervalMs: 1000, frameBytesMax: 1 << 20, groupBytesMax: 2 << 20, lastLsn: 0 };
+
+function write(folder: string, faults: Faults, source: Source): Error | undefined {
+  try {
+    const writer = new SegmentWriter(createFileSystem(faults), checksum, { directory: folder, storeId, segmentBytes: SEGMENT }, { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 });
+    runGroupCommit(source, writer, silent, settings, () => performance.now());
+    writer.close();
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+function readBack(folder: string): { lastLsn: number; clean: boolean; records: number } {
+  const reader = new LogReader(createFileSystem({}), checksum, folder, storeId, SEGMENT);
+  let records = 0;
+  const summary = reader.read({
+    frame: (header) => {
+      records += header.records;
+    },
+    progress: () => undefined,
+  });
+  return { lastLsn: summary.end.lastLsn, clean: summary.clean, records };
+}
+
+function workload(seed: number): Source {
+  const random = randomFrom(seed);
+  // A record of 200 KiB is larger than a segment.
+  const sizes = Array.from({ length: 120 }, (_, i) => (i === 60 ? 200 * 1024 : 16 + 8 * Math.floor(random() * 400)));
+  return new Source(sizes, () => 1 + Math.floor(random() * 6));
+}
+
+t.test('writes, rotates, ends clean, and reads back', (t) => {
+  const folder = tempFolder(t);
+  const source = workload(testSeed(t));
+  t.equal(write(folder, {}, source), undefined);
+  t.equal(source.acknowledged, 120);
+  t.same(readBack(folder), { lastLsn: 120, clean: true, records: 120 });
+  t.end();
+});
+
+t.test('short writes lose nothing', (t) => {
+  const folder = tempFolder(t);
+  const seed = testSeed(t);
+  const source = workload(seed);
+  t.equal(write(folder, { shortWrites: seed }, source), undefined);
+  t.same(readBack(folder), { lastLsn: 120, clean: true, records: 120 });
+  t.end();
+});
+
+for (const [fault, limit] of [['failWrite', 200], ['failSync', 100], ['failCreate', 12], ['failRename', 12], ['failDirectorySync', 12]] as const) {
+  t.test(`${fault} at every point: nothing is acknowledged after it, nothing acknowledged is lost`, (t) => {
+    const seed = testSeed(t);
+    let failures = 0;
+    for (let n = 1; n <= limit; n++) {
+      const folder = tempFolder(t);
+      const source = workload(seed);
+      const error = write(folder, { [fault]: n, code: n % 2 === 0 ? 'EIO' : 'ENOSPC', shortWrites: n % 3 === 0 ? n : undefined }, source);
+      if (error === undefined) continue;
+      failures++;
+      if (!(error instanceof FlashVectorError) || error.code !== 'FV_IO') {
+        t.fail(`${fault} ${n}: ${error.stack}`);
+        t.end();
+        return;
+      }
+      if (n === 1 && fault !== 'failSync') continue;
+      const found = readBack(folder);
+      if (found.lastLsn < source.acknowledged) {
+        t.fail(`${fault} ${n}: ${source.acknowledged} acknowledged, ${found.lastLsn} found`);
+        t.end();
+        return;
+      }
+    }
+    t.ok(failures > 3, `${failures} failures were injected`);
+    t.end();
+  });
+}
