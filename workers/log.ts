@@ -81,7 +81,12 @@ export default async function log(task: LogTask): Promise<void> {
       },
       segments: (made: number): void => metrics.add(M.COUNTER_SEGMENTS, made),
     };
-    const settings = { syncIntervalMs: task.syncIntervalMs, frameBytesMax: FRAME_BYTES_MAX, groupBytesMax: GROUP_BYTES_MAX, lastLsn: task.end.lastLsn };
+    const settings = {
+      syncIntervalMs: task.syncIntervalMs,
+      frameBytesMax: FRAME_BYTES_MAX,
+      groupBytesMax: GROUP_BYTES_MAX,
+      lastLsn: task.end.lastLsn,
+    };
     setImmediate(() => {
       try {
         enter(control, L.LOG_RUNNING);
@@ -99,6 +104,8 @@ export default async function log(task: LogTask): Promise<void> {
 
 /** Whatever ended the log, nothing can be acknowledged any more. */
 function fail(control: Control, error: unknown): void {
-  control.fail(error instanceof FlashVectorError ? error : new FlashVectorError('FV_IO', `the log thread failed: ${String(error)}`, { cause: error }));
+  control.fail(
+    error instanceof FlashVectorError ? error : new FlashVectorError('FV_IO', `the log thread failed: ${String(error)}`, { cause: error }),
+  );
   enter(control, L.LOG_FAILED);
 }

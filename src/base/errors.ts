@@ -51,11 +51,7 @@ export class FlashVectorError extends Error implements ErrorPosition {
   readonly lsnLast?: number;
   readonly pid?: number;
 
-  constructor(
-    code: ErrorCode,
-    message: string,
-    details: ErrorPosition & { cause?: unknown } = {},
-  ) {
+  constructor(code: ErrorCode, message: string, details: ErrorPosition & { cause?: unknown } = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     if (details.file !== undefined) this.file = details.file;

@@ -6,9 +6,6 @@
 
 const WORD = 0x1_0000_0000;
 
-/** The LSN before the first record of a store. */
-export const LSN_NONE = 0;
-
 export function lsnFrom(low: number, high: number): number {
   return (high >>> 0) * WORD + (low >>> 0);
 }

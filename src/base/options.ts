@@ -128,7 +128,10 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
   }
   const least = resolved.shards * SHARD_BYTES_MIN;
   if (resolved.maxMemoryBytes < least) {
-    throw new FlashVectorError('FV_OPTION', `open: option maxMemoryBytes is ${resolved.maxMemoryBytes}; ${resolved.shards} shards need at least ${least}`);
+    throw new FlashVectorError(
+      'FV_OPTION',
+      `open: option maxMemoryBytes is ${resolved.maxMemoryBytes}; ${resolved.shards} shards need at least ${least}`,
+    );
   }
   return resolved;
 }

@@ -63,7 +63,8 @@ export class EncodedBatch {
       throw new FlashVectorError('FV_VALUE', `a batch has at most ${RECORD_BYTES_MAX} bytes; operation ${this.count} takes it past that`);
     }
     if (at + count > this.words.length) this.#grow((at + count) * 4);
-    scratch.words[0] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT) | (type << OPERATION_SHIFT);
+    scratch.words[0] =
+      scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT) | (type << OPERATION_SHIFT);
     scratch.words[1] = scratch.valueLength;
     const external = scratch.valueBytes;
     if (external === null) {

@@ -54,7 +54,7 @@ export class ChainedBatch {
       this.#written = true;
       return this.#write(this.#batch, options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

@@ -8,7 +8,15 @@
 import { EventEmitter } from 'node:events';
 import { describe, FlashVectorError } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { checkDeleteOptions, checkPutOptions, checkWriteOptions, type DeleteOptions, type Durability, type PutOptions, type WriteOptions } from '../base/options.js';
+import {
+  checkDeleteOptions,
+  checkPutOptions,
+  checkWriteOptions,
+  type DeleteOptions,
+  type Durability,
+  type PutOptions,
+  type WriteOptions,
+} from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, OPERATION_DELETE, OPERATION_PUT } from '../base/record.js';
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
@@ -221,7 +229,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       this.#counters[M.COUNTER_PUTS]++;
       return this.#write(OPERATION_PUT, condition, durability);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
@@ -247,7 +255,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       this.#counters[M.COUNTER_DELETES]++;
       return this.#write(OPERATION_DELETE, condition, durability);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
@@ -291,18 +299,20 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       for (let i = 0; i < operations.length; i++) this.#addOperation(batch, operations[i] as BatchOperation, i);
       return this.#writeBatch(batch, options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
   #addOperation(batch: EncodedBatch, operation: BatchOperation, index: number): void {
     const type: unknown = (operation as BatchOperation | null)?.type;
-    if (type !== 'put' && type !== 'del') throw new TypeError(`batch: operation ${index} has type ${describe(type)}; allowed is 'put' or 'del'`);
+    if (type !== 'put' && type !== 'del')
+      throw new TypeError(`batch: operation ${index} has type ${describe(type)}; allowed is 'put' or 'del'`);
     try {
       if (operation.type === 'put') batch.put(this.#core, operation.key, operation.value);
       else batch.del(this.#core, operation.key);
     } catch (error) {
-      if (error instanceof FlashVectorError) throw new FlashVectorError(error.code, `batch: operation ${index}: ${error.message}`, { cause: error.cause });
+      if (error instanceof FlashVectorError)
+        throw new FlashVectorError(error.code, `batch: operation ${index}: ${error.message}`, { cause: error.cause });
       if (error instanceof TypeError) throw new TypeError(`batch: operation ${index}: ${error.message}`, { cause: error });
       throw error;
     }
@@ -353,7 +363,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
           : writer.acks.join(lsn, durability);
       return acknowledged.then(() => result.value);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
@@ -378,7 +388,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       const acknowledged = lsn === DEFER ? writer.defer(durability, run) : writer.acks.join(lsn, durability);
       return acknowledged.then(() => result.value);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

@@ -3,7 +3,6 @@
  * Runs in the thread that will own the store.
  */
 
-import fs from 'node:fs';
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import { MessageChannel } from 'node:worker_threads';
@@ -14,6 +13,7 @@ import { createControl, memoryUnits, type Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
 import { claimSlot } from '../memory/registry.js';
+import { folderAt } from '../platform/folders.js';
 import { lockFolder, refuseHeldFolder, type FolderLock } from '../platform/folder-lock.js';
 import type { FileSystem, FileSystemSource } from '../platform/files.js';
 import { loadFileSystem } from '../platform/load-files.js';
@@ -104,14 +104,6 @@ function listFolder(files: FileSystem, directory: string): string[] {
   }
 }
 
-function statFolder(directory: string): fs.Stats | undefined {
-  try {
-    return fs.statSync(directory, { throwIfNoEntry: false });
-  } catch (error) {
-    throw ioError('looking for the folder', directory, error);
-  }
-}
-
 /** The steps of opening, and what of them is to be undone when one fails. */
 class Opening {
   #lock: FolderLock | undefined;
@@ -163,11 +155,9 @@ class Opening {
 
   #makeFolder(files: FileSystem): void {
     const { directory, options } = this;
-    const stat = statFolder(directory);
-    if (stat !== undefined && !stat.isDirectory()) {
-      throw new FlashVectorError('FV_IO', `${directory} is not a folder`, { file: directory });
-    }
-    if (stat !== undefined) return;
+    const found = folderAt(directory);
+    if (found === 'other') throw new FlashVectorError('FV_IO', `${directory} is not a folder`, { file: directory });
+    if (found === 'folder') return;
     if (!options.createIfMissing || options.readOnly) throw this.#missing();
     try {
       files.makeDirectory(directory);
@@ -188,7 +178,8 @@ class Opening {
       if (!options.createIfMissing || options.readOnly) throw this.#missing();
       return createIdentity(files, checksum, directory, Date.now());
     }
-    if (options.errorIfExists) throw new FlashVectorError('FV_IO', `there is a store in ${directory} already, and errorIfExists is set`, { file: directory });
+    if (options.errorIfExists)
+      throw new FlashVectorError('FV_IO', `there is a store in ${directory} already, and errorIfExists is set`, { file: directory });
     return storeId;
   }
 
@@ -196,9 +187,7 @@ class Opening {
     const { directory, options } = this;
     const segments = listFolder(files, directory).filter((name) => segmentNumber(name) !== undefined).length;
     const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(options.poolThreads, options.shards);
-    const results = await Promise.all(
-      Array.from({ length: count }, (_, index) => this.#recoverPart(storeId, handle, { index, count })),
-    );
+    const results = await Promise.all(Array.from({ length: count }, (_, index) => this.#recoverPart(storeId, handle, { index, count })));
     for (const result of results) if (result.error !== undefined) throw fromErrorData(result.error);
     const [first] = results as { summary: LogSummary }[];
     options.onProgress?.({ phase: 'done', bytesRead: 0, bytesTotal: 0, records: first.summary.records });
@@ -221,7 +210,9 @@ class Opening {
     if (partition.index !== 0) return pool.run<RecoverTask, RecoverResult>('recover', task);
     if (onProgress === undefined) return pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
     const { port1, port2 } = new MessageChannel();
-    port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) => onProgress({ phase: 'replay', bytesRead, bytesTotal, records }));
+    port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) =>
+      onProgress({ phase: 'replay', bytesRead, bytesTotal, records }),
+    );
     port1.unref();
     return pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
   }

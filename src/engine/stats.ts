@@ -2,7 +2,18 @@
 
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
-import { CHUNK_BYTES, GROWTH_BYTES, REGION_FREE_CHUNKS, REGION_KEY_BYTES, REGION_LENGTH, REGION_SEGMENTS, REGION_TOP, REGION_USED_UNITS, REGION_VALUE_BYTES, type Region } from '../memory/region.js';
+import {
+  CHUNK_BYTES,
+  GROWTH_BYTES,
+  REGION_FREE_CHUNKS,
+  REGION_KEY_BYTES,
+  REGION_LENGTH,
+  REGION_SEGMENTS,
+  REGION_TOP,
+  REGION_USED_UNITS,
+  REGION_VALUE_BYTES,
+  type Region,
+} from '../memory/region.js';
 import type { Core } from './core.js';
 
 export type Status = 'open' | 'readonly' | 'closing' | 'closed';

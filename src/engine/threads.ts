@@ -72,7 +72,13 @@ export class ThreadWatch {
       }
     }
     Atomics.store(words, thread + L.THREAD_DEFERRED, 0);
-    if (held) control.fail(new FlashVectorError('FV_IO', `thread ${words[thread + L.THREAD_ID] - 1} ended in the middle of a write; reopen the store to recover from the log`));
+    if (held)
+      control.fail(
+        new FlashVectorError(
+          'FV_IO',
+          `thread ${words[thread + L.THREAD_ID] - 1} ended in the middle of a write; reopen the store to recover from the log`,
+        ),
+      );
     freeSlot(control, slot);
   }
 

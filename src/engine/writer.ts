@@ -107,9 +107,11 @@ export class Writer {
       shard.region.sync();
       const entry = shard.table.locate(scratch);
       const before = entry === ABSENT ? 0 : shard.valueLocked(entry);
-      if (typeof before !== 'number') throw new FlashVectorError('FV_VALUE', 'increment needs a number under its key, and there is something else');
+      if (typeof before !== 'number')
+        throw new FlashVectorError('FV_VALUE', 'increment needs a number under its key, and there is something else');
       result.value = before + by;
-      if (!Number.isFinite(result.value)) throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
+      if (!Number.isFinite(result.value))
+        throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
       core.codec.place(result.value);
       const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
       if (bytes > core.ring.inlineBytesMax) throw new FlashVectorError('FV_KEY', 'increment needs a key that fits the ring');
@@ -157,7 +159,11 @@ export class Writer {
   #copyOperation(type: number, words: Int32Array, bytes: Buffer, to: number): void {
     const scratch = this.#core.scratch;
     const from = scratch.words;
-    from[0] = scratch.keyLength | (scratch.valueType << R.VALUE_TYPE_SHIFT) | (scratch.keyFlags << R.ENTRY_FLAGS_SHIFT) | (type << R.OPERATION_SHIFT);
+    from[0] =
+      scratch.keyLength |
+      (scratch.valueType << R.VALUE_TYPE_SHIFT) |
+      (scratch.keyFlags << R.ENTRY_FLAGS_SHIFT) |
+      (type << R.OPERATION_SHIFT);
     from[1] = scratch.valueLength;
     const external = scratch.valueBytes;
     const total = R.operationWords(scratch.keyLength, scratch.valueLength);

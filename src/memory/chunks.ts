@@ -22,7 +22,7 @@ import {
   type Region,
 } from './region.js';
 
-export const CHUNK_UNUSED = 0;
+const CHUNK_UNUSED = 0;
 /** First chunk of a free run; argument: its length. */
 const CHUNK_FREE = 1;
 /** Last chunk of a free run of two or more; argument: its length. */

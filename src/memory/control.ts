@@ -66,7 +66,8 @@ export class Control {
     delete data.stack;
     if (data.cause !== undefined) delete data.cause.stack;
     let json = Buffer.from(JSON.stringify(data));
-    if (json.length > area.length) json = Buffer.from(JSON.stringify({ name: data.name, message: data.message.slice(0, 500), code: data.code }));
+    if (json.length > area.length)
+      json = Buffer.from(JSON.stringify({ name: data.name, message: data.message.slice(0, 500), code: data.code }));
     if (Atomics.load(this.words, L.CONTROL_FAILURE_BYTES) !== 0) return;
     area.set(json);
     Atomics.store(this.words, L.CONTROL_FAILURE_BYTES, json.length);

@@ -6,7 +6,8 @@
  * `docs/concurrency.md` argues the order of operations on these words.
  */
 
-export const LINE_WORDS = 16;
+/** A cache line of 64 bytes. */
+const LINE_WORDS = 16;
 
 // Line 0: constants, written before the region is shared; the memory cap is set once recovery is done.
 export const CONTROL_MAGIC = 0;
@@ -109,8 +110,8 @@ export const DICTIONARY_AREA_BYTES = 64 * 1024;
 export const DICTIONARY_STRUCTURES_MAX = 32;
 
 // Shard lines: one line of lock words and one of version words each.
-export const SHARD_AREA_WORD = DICTIONARY_AREA_WORD + DICTIONARY_AREA_BYTES / 4;
-export const SHARD_WORDS = 2 * LINE_WORDS;
+const SHARD_AREA_WORD = DICTIONARY_AREA_WORD + DICTIONARY_AREA_BYTES / 4;
+const SHARD_WORDS = 2 * LINE_WORDS;
 /** Slot + 1 of the writer, or 0. Compare-and-swap to take, store to release; waiters sleep on it. */
 export const SHARD_LOCK = 0;
 /** Threads asleep, or about to be, on SHARD_LOCK. */

@@ -39,7 +39,7 @@ export const HISTOGRAM_SYNC = 3;
 /** Buckets: eight to an octave from 8 ns on, so a value is off by at most an eighth. */
 const SUB_BITS = 3;
 
-export function bucketOf(ns: number): number {
+function bucketOf(ns: number): number {
   let value = ns < 8 ? 8 : ns;
   let octaves = 0;
   while (value >= 0x8000_0000) {
@@ -53,7 +53,7 @@ export function bucketOf(ns: number): number {
 }
 
 /** Middle of a bucket in ns. */
-export function bucketValue(bucket: number): number {
+function bucketValue(bucket: number): number {
   const scale = 2 ** (bucket >>> SUB_BITS);
   return (8 + (bucket & 7) + 0.5) * scale;
 }

@@ -15,7 +15,7 @@
 
 import * as L from './layout.js';
 
-export const UNIT_BYTES = 8;
+const UNIT_BYTES = 8;
 export const CHUNK_BYTES = 16_384;
 export const CHUNK_WORDS = CHUNK_BYTES / 4;
 export const CHUNK_UNITS = CHUNK_BYTES / UNIT_BYTES;

@@ -32,14 +32,18 @@ export function takeSlot(control: Control): number {
       return slot;
     }
   }
-  throw new FlashVectorError('FV_MEMORY_FULL', `all ${L.THREADS_MAX} thread slots of the store are taken; close attached stores that are no longer used`);
+  throw new FlashVectorError(
+    'FV_MEMORY_FULL',
+    `all ${L.THREADS_MAX} thread slots of the store are taken; close attached stores that are no longer used`,
+  );
 }
 
 /** Whether a thread is still applying the record at this ring position. */
 export function isApplying(control: Control, position: number): boolean {
   for (let slot = 0; slot < L.THREADS_MAX; slot++) {
     const word = threadWord(control, slot);
-    if (Atomics.load(control.words, word + L.THREAD_BUSY) !== 0 && Atomics.load(control.words, word + L.THREAD_APPLYING) === position) return true;
+    if (Atomics.load(control.words, word + L.THREAD_BUSY) !== 0 && Atomics.load(control.words, word + L.THREAD_APPLYING) === position)
+      return true;
   }
   return false;
 }

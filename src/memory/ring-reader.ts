@@ -155,11 +155,7 @@ export class RingReader {
 
   #called(): boolean {
     const words = this.control.words;
-    return (
-      this.#published() ||
-      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0 ||
-      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0
-    );
+    return this.#published() || Atomics.load(words, L.CONTROL_LOG_STOP) !== 0 || Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0;
   }
 
   /** Returns when there is something to do, or after `timeoutMs`. Spins for a moment, then sleeps. */

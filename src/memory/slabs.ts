@@ -14,26 +14,8 @@
  */
 
 import { assert } from '../base/errors.js';
-import {
-  CHUNK_LARGE,
-  CHUNK_SLAB,
-  CHUNK_PART,
-  chunkArgument,
-  chunkEntry,
-  chunkKind,
-  giveChunks,
-  setChunk,
-  takeChunks,
-} from './chunks.js';
-import {
-  CHUNK_BYTES,
-  CHUNK_UNITS,
-  CHUNK_WORDS,
-  REGION_CLASS_COUNT_MAX,
-  REGION_SLABS,
-  REGION_USED_UNITS,
-  type Region,
-} from './region.js';
+import { CHUNK_LARGE, CHUNK_SLAB, CHUNK_PART, chunkArgument, chunkEntry, chunkKind, giveChunks, setChunk, takeChunks } from './chunks.js';
+import { CHUNK_BYTES, CHUNK_UNITS, CHUNK_WORDS, REGION_CLASS_COUNT_MAX, REGION_SLABS, REGION_USED_UNITS, type Region } from './region.js';
 
 const SLAB_HEADER_BYTES = 32;
 const SLAB_HEADER_UNITS = SLAB_HEADER_BYTES / 8;

@@ -81,7 +81,7 @@ export async function refuseHeldFolder(directory: string): Promise<void> {
       if (await answersAt(address(directory, folder, name))) throw lockedError(directory, Number(NAME.exec(name)?.[1]));
     }
   } catch (error) {
-    throw ioError('looking for the folder\'s lock', directory, error);
+    throw ioError("looking for the folder's lock", directory, error);
   } finally {
     fs.closeSync(folder);
   }

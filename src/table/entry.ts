@@ -18,15 +18,12 @@
 
 export const ENTRY_HEADER_WORDS = 5;
 export const ENTRY_HEADER_BYTES = 20;
-export const ENTRY_META = 0;
 export const ENTRY_VALUE_LENGTH = 1;
 export const ENTRY_LSN_LOW = 2;
 export const ENTRY_LSN_HIGH = 3;
 export const ENTRY_OLDER = 4;
 
 export const ENTRY_CLASS_SHIFT = 24;
-/** Bits of word 0 that an operation and an entry share. */
-export const ENTRY_META_MASK = 0x00ff_ffff;
 
 export const IN_PLACE_BYTES_MAX = 16_384;
 

@@ -25,7 +25,7 @@ import { allocate, classAt, classOf, free } from '../memory/slabs.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import type { Scratch } from './scratch.js';
 
-export const SEGMENT_SLOTS = 510;
+const SEGMENT_SLOTS = 510;
 const SEGMENT_HEADER_WORDS = 2;
 const SEGMENT_WORDS = SEGMENT_HEADER_WORDS + SEGMENT_SLOTS * 2;
 const SEGMENT_BYTES = SEGMENT_WORDS * 4;
@@ -36,7 +36,7 @@ const COUNT_SHIFT = 8;
 const COUNT_ONE = 1 << COUNT_SHIFT;
 const SEGMENT_OVERFLOW = 1;
 /** Entries at which a segment splits: 82 % full, where a miss still probes fewer than 16 slots on average. */
-export const SPLIT_COUNT = 418;
+const SPLIT_COUNT = 418;
 /** Deepest directory: 4 Mi words. A full region of the smallest entries needs 19. */
 const DEPTH_MAX = 22;
 /** Weyl constant (2^32 / golden ratio): spreads a segment's hashes although their top bits agree. */

@@ -95,10 +95,16 @@ function encodeLongKey(scratch: Scratch, key: string): void {
   if (key.length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte; this one is the empty string');
   const length = key.length > KEY_BYTES_MAX ? Buffer.byteLength(key) : scratch.bytes.utf8Write(key, KEY_BYTE, KEY_BYTES_MAX + 1);
   if (length > KEY_BYTES_MAX || (length > KEY_BYTES_MAX - 3 && Buffer.byteLength(key) > KEY_BYTES_MAX)) {
-    throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${Buffer.byteLength(key)}: ${describe(key)}`);
+    throw new FlashVectorError(
+      'FV_KEY',
+      `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${Buffer.byteLength(key)}: ${describe(key)}`,
+    );
   }
   if (length !== key.length && !isWellFormed(key)) {
-    throw new FlashVectorError('FV_KEY', `a key that is a string must be well-formed Unicode; this one has a lone surrogate: ${describe(key)}`);
+    throw new FlashVectorError(
+      'FV_KEY',
+      `a key that is a string must be well-formed Unicode; this one has a lone surrogate: ${describe(key)}`,
+    );
   }
   finishKey(scratch, length, 0);
 }

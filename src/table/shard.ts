@@ -372,7 +372,11 @@ export class Shard {
   #writeMeta(entry: number, sizeClass: number): void {
     const scratch = this.scratch;
     const words = this.region.words;
-    words[entry] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT) | (sizeClass << E.ENTRY_CLASS_SHIFT);
+    words[entry] =
+      scratch.keyLength |
+      (scratch.valueType << VALUE_TYPE_SHIFT) |
+      (scratch.keyFlags << ENTRY_FLAGS_SHIFT) |
+      (sizeClass << E.ENTRY_CLASS_SHIFT);
     words[entry + E.ENTRY_VALUE_LENGTH] = scratch.valueLength;
   }
 

@@ -58,7 +58,7 @@ export class Dictionary implements StructureStore {
   texts(): string[] {
     const texts: string[] = [];
     let at = 0;
-    for (let count = this.count; texts.length < count; ) {
+    for (let count = this.count; texts.length < count;) {
       const length = this.#area.readInt32LE(at);
       texts.push(this.#area.toString('utf8', at + 4, at + 4 + length));
       at += 4 + length;

@@ -20,7 +20,7 @@ interface PackedBuffer extends Buffer {
   end: number;
 }
 
-const REUSE = (REUSE_BUFFER_MODE as number) | (RESET_BUFFER_MODE as number);
+const REUSE = REUSE_BUFFER_MODE | RESET_BUFFER_MODE;
 /** Past this msgpackr's buffer is given back after the call, so that one large value does not stay. */
 const PACK_BUFFER_BYTES_MAX = 1024 * 1024;
 
@@ -42,8 +42,7 @@ export class ValueCodec {
       variableMapSize: true,
       maxSharedStructures: structures.countMax,
       getStructures: () => structures.load(),
-      saveStructures: (all: unknown, isCompatible: (known: unknown) => boolean) =>
-        structures.save(all as string[][], isCompatible as (known: string[][]) => boolean),
+      saveStructures: (all: unknown, isCompatible: (known: unknown) => boolean) => structures.save(all as string[][], isCompatible),
       shouldShareStructure: (keys: string[]) => structures.shouldShare(keys),
       writeFunction: (value: unknown) => {
         throw new FlashVectorError('FV_VALUE', `a value cannot hold ${describe(value)}`);
@@ -57,12 +56,17 @@ export class ValueCodec {
    * @throws FlashVectorError FV_VALUE for `undefined`, functions, symbols, cycles, and what is too large
    */
   prepare(value: unknown): void {
-    if (typeof value === 'object' ? value === null || value instanceof Uint8Array : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
+    if (
+      typeof value === 'object'
+        ? value === null || value instanceof Uint8Array
+        : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ) {
       return;
     }
     if (isUnstorable(value)) throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     if (value === undefined) throw new FlashVectorError('FV_VALUE', 'a value cannot be undefined; use del to remove a key, or null');
-    if (typeof value === 'function' || typeof value === 'symbol') throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
+    if (typeof value === 'function' || typeof value === 'symbol')
+      throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     try {
       const packed = this.#packr.pack(value, REUSE) as PackedBuffer;
       this.#packed = packed;
@@ -169,7 +173,7 @@ export class ValueCodec {
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
   decodeMsgpack(bytes: Buffer, length: number): unknown {
-    return this.#packr.unpack(bytes, length as unknown as undefined);
+    return this.#packr.unpack(bytes, length as never);
   }
 }
 
@@ -180,7 +184,13 @@ function isWellFormed(value: string): boolean {
 /** Objects that msgpackr would store as `{}`. Plain objects and arrays, nearly all values, are told apart first. */
 function isUnstorable(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || value.constructor === Object || Array.isArray(value)) return false;
-  return value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || value instanceof SharedArrayBuffer;
+  return (
+    value instanceof Promise ||
+    value instanceof WeakMap ||
+    value instanceof WeakSet ||
+    value instanceof WeakRef ||
+    value instanceof SharedArrayBuffer
+  );
 }
 
 function tooLarge(length: number): FlashVectorError {

@@ -94,14 +94,20 @@ export function decodeSegmentHeader(checksum: Checksum, page: Buffer, file: stri
 /** The checksum comes before the version: a version that is only damage must not be believed. */
 function verifyPage(checksum: Checksum, page: Buffer, bytes: number, magic: bigint, file: string, what: string): void {
   if (page.length < bytes) {
-    throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} is cut off after ${page.length} of ${bytes} bytes`, { file, offset: page.length });
+    throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} is cut off after ${page.length} of ${bytes} bytes`, {
+      file,
+      offset: page.length,
+    });
   }
   if (page.readBigUInt64LE(0) !== checksum.of(page.subarray(8, bytes), 0n) || page.readBigUInt64LE(8) !== magic) {
     throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} fails its check`, { file, offset: 0 });
   }
   const version = page.readUInt32LE(16);
   if (version !== FORMAT_VERSION) {
-    throw new FlashVectorError('FV_VERSION', `${file} has format version ${version}; this build reads version ${FORMAT_VERSION}`, { file, offset: 16 });
+    throw new FlashVectorError('FV_VERSION', `${file} has format version ${version}; this build reads version ${FORMAT_VERSION}`, {
+      file,
+      offset: 16,
+    });
   }
 }
 
@@ -120,7 +126,10 @@ export function encodeIdentity(checksum: Checksum, storeId: Buffer, createdMs: n
 export function decodeIdentity(checksum: Checksum, page: Buffer, file: string): Buffer {
   verifyPage(checksum, page, IDENTITY_BYTES, IDENTITY_MAGIC, file, 'identity file');
   if (page.length !== IDENTITY_BYTES) {
-    throw new FlashVectorError('FV_CORRUPT', `${file} has ${page.length} bytes instead of ${IDENTITY_BYTES}`, { file, offset: IDENTITY_BYTES });
+    throw new FlashVectorError('FV_CORRUPT', `${file} has ${page.length} bytes instead of ${IDENTITY_BYTES}`, {
+      file,
+      offset: IDENTITY_BYTES,
+    });
   }
   return Buffer.from(page.subarray(24, 40));
 }

@@ -146,7 +146,10 @@ export class LogReader {
     const expected = before === undefined ? 1 : before.number + 1;
     if (number !== expected) {
       const missing = path.join(this.directory, segmentName(expected));
-      throw new FlashVectorError('FV_CORRUPT', `log segment ${missing} is missing; the next one there is ${name}`, { file: missing, offset: 0 });
+      throw new FlashVectorError('FV_CORRUPT', `log segment ${missing} is missing; the next one there is ${name}`, {
+        file: missing,
+        offset: 0,
+      });
     }
     let open: OpenFile;
     try {
@@ -166,7 +169,10 @@ export class LogReader {
         throw new FlashVectorError('FV_CORRUPT', `${file} is in truth segment ${header.number}`, { file, offset: 40 });
       }
       if (size !== header.bytes) {
-        throw new FlashVectorError('FV_CORRUPT', `${file} has ${size} bytes instead of ${header.bytes}`, { file, offset: Math.min(size, header.bytes) });
+        throw new FlashVectorError('FV_CORRUPT', `${file} has ${size} bytes instead of ${header.bytes}`, {
+          file,
+          offset: Math.min(size, header.bytes),
+        });
       }
       return { file, number, header, open, size };
     } catch (error) {
@@ -178,12 +184,16 @@ export class LogReader {
   #readSegment(segment: Segment, next: Segment | undefined, summary: LogSummary, visitor: LogVisitor): void {
     const expectedFirst = summary.end.lastLsn + 1;
     if (segment.header.firstLsn !== expectedFirst) {
-      throw new FlashVectorError('FV_CORRUPT', `${segment.file} starts with LSN ${segment.header.firstLsn}, but the log before it ends with ${summary.end.lastLsn}`, {
-        file: segment.file,
-        offset: 48,
-        lsn: expectedFirst,
-        lsnLast: segment.header.firstLsn - 1,
-      });
+      throw new FlashVectorError(
+        'FV_CORRUPT',
+        `${segment.file} starts with LSN ${segment.header.firstLsn}, but the log before it ends with ${summary.end.lastLsn}`,
+        {
+          file: segment.file,
+          offset: 48,
+          lsn: expectedFirst,
+          lsnLast: segment.header.firstLsn - 1,
+        },
+      );
     }
     const seed = segmentSeed(this.checksum, this.storeId, segment.number);
     const window = new Window(segment);
@@ -195,7 +205,11 @@ export class LogReader {
       const file = segment.file;
       const first = summary.end.lastLsn + 1;
       if (header.firstLsn !== first || header.lastLsn !== header.firstLsn + header.records - 1) {
-        throw new FlashVectorError('FV_CORRUPT', `${file}: the frame at ${offset} holds LSN ${header.firstLsn} to ${header.lastLsn} where ${first} was due`, { file, offset, lsn: first });
+        throw new FlashVectorError(
+          'FV_CORRUPT',
+          `${file}: the frame at ${offset} holds LSN ${header.firstLsn} to ${header.lastLsn} where ${first} was due`,
+          { file, offset, lsn: first },
+        );
       }
       const payload = window.at(offset, FRAME_HEADER_BYTES + header.payloadBytes).subarray(FRAME_HEADER_BYTES);
       visitor.frame(header, payload, file, offset + FRAME_HEADER_BYTES);
@@ -277,10 +291,14 @@ function magicsIn(bytes: Buffer, start: number): number[] {
 }
 
 function damage(file: string, offset: number, lsn: number, lsnLast: number): FlashVectorError {
-  return new FlashVectorError('FV_CORRUPT', `${file} is damaged at offset ${offset}: LSN ${lsn} to ${lsnLast} had been durable and cannot be read; nothing was changed`, {
-    file,
-    offset,
-    lsn,
-    lsnLast,
-  });
+  return new FlashVectorError(
+    'FV_CORRUPT',
+    `${file} is damaged at offset ${offset}: LSN ${lsn} to ${lsnLast} had been durable and cannot be read; nothing was changed`,
+    {
+      file,
+      offset,
+      lsn,
+      lsnLast,
+    },
+  );
 }

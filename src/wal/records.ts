@@ -8,7 +8,7 @@ import { FlashVectorError } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import * as R from '../base/record.js';
 
-export interface Operation {
+interface Operation {
   type: number;
   /** Word 0 of the operation without its type: key length, value type, entry flags. */
   meta: number;
@@ -26,7 +26,14 @@ export interface RecordVisitor {
 }
 
 /** @throws FlashVectorError FV_CORRUPT with the position of the record */
-export function visitRecords(payload: Buffer, records: number, firstLsn: number, file: string, fileOffset: number, visitor: RecordVisitor): void {
+export function visitRecords(
+  payload: Buffer,
+  records: number,
+  firstLsn: number,
+  file: string,
+  fileOffset: number,
+  visitor: RecordVisitor,
+): void {
   const operation: Operation = { type: 0, meta: 0, keyLength: 0, valueLength: 0, keyStart: 0, valueStart: 0 };
   let at = 0;
   for (let i = 0; i < records; i++) {
@@ -55,7 +62,10 @@ export function visitRecords(payload: Buffer, records: number, firstLsn: number,
         operation.valueStart = operation.keyStart + R.wordsOf(operation.keyLength) * 4;
         const next = operation.valueStart + R.wordsOf(operation.valueLength) * 4;
         check(operation.keyLength > 0 && next <= end, 'has an operation with wrong lengths');
-        check(operation.type === R.OPERATION_PUT || operation.type === R.OPERATION_DELETE, `has an operation of unknown type ${operation.type}`);
+        check(
+          operation.type === R.OPERATION_PUT || operation.type === R.OPERATION_DELETE,
+          `has an operation of unknown type ${operation.type}`,
+        );
         visitor.operation(operation, payload, lsn);
         op = next;
       }
@@ -69,6 +79,10 @@ export function visitRecords(payload: Buffer, records: number, firstLsn: number,
     at = end;
   }
   if (at !== payload.length) {
-    throw new FlashVectorError('FV_CORRUPT', `${file}: the frame has ${payload.length - at} bytes behind its last record`, { file, offset: fileOffset + at, lsn: firstLsn });
+    throw new FlashVectorError('FV_CORRUPT', `${file}: the frame has ${payload.length - at} bytes behind its last record`, {
+      file,
+      offset: fileOffset + at,
+      lsn: firstLsn,
+    });
   }
 }

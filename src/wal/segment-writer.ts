@@ -15,7 +15,15 @@ import path from 'node:path';
 import { assert, ioError } from '../base/errors.js';
 import { writeFully, type FileSystem, type OpenFile } from '../platform/files.js';
 import type { Checksum } from './checksum.js';
-import { FRAME_CLEAN, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, encodeFrameHeader, encodeSegmentHeader, segmentName, segmentSeed } from './format.js';
+import {
+  FRAME_CLEAN,
+  FRAME_HEADER_BYTES,
+  SEGMENT_HEADER_BYTES,
+  encodeFrameHeader,
+  encodeSegmentHeader,
+  segmentName,
+  segmentSeed,
+} from './format.js';
 
 /** Blocks allocated at a time, and at birth. */
 const ALLOCATE_BYTES = 1024 * 1024;

@@ -12,7 +12,7 @@ async function withStore(t: Tap.Test, options: Parameters<typeof open>[1] = {}):
   return db;
 }
 
-t.test('put, get, has, del, size', async (t) => {
+void t.test('put, get, has, del, size', async (t) => {
   const db = await withStore(t);
   t.equal(db.get('a'), undefined);
   t.equal(db.has('a'), false);
@@ -28,7 +28,7 @@ t.test('put, get, has, del, size', async (t) => {
   t.equal(await db.del('a'), 3, 'deleting what is not there is no error');
 });
 
-t.test('getMany and getEntry', async (t) => {
+void t.test('getMany and getEntry', async (t) => {
   const db = await withStore(t);
   const lsn = await db.put('a', { x: 1 });
   await db.put('b', 2);
@@ -38,7 +38,7 @@ t.test('getMany and getEntry', async (t) => {
   t.equal(db.getEntry('none'), undefined);
 });
 
-t.test('a string and its bytes are the same key', async (t) => {
+void t.test('a string and its bytes are the same key', async (t) => {
   const db = await withStore(t);
   for (const key of ['k', 'žluť', '🐎', 'x'.repeat(24), 'x'.repeat(25), 'ž'.repeat(40)]) {
     await db.put(key, key);
@@ -49,7 +49,7 @@ t.test('a string and its bytes are the same key', async (t) => {
   t.equal(db.size, 6);
 });
 
-t.test('keys at their limits', async (t) => {
+void t.test('keys at their limits', async (t) => {
   const db = await withStore(t);
   const longest = [new Uint8Array(65_535).fill(1), 'k'.repeat(65_535), 'ž'.repeat(32_767), '啊'.repeat(21_845), '\0'];
   for (const key of longest) {
@@ -62,12 +62,15 @@ t.test('keys at their limits', async (t) => {
     await t.rejects(db.put(key, 1), code('FV_KEY'));
     await t.rejects(db.del(key), code('FV_KEY'));
     await t.rejects(db.increment(key), code('FV_KEY'));
-    await t.rejects(db.update(key, () => 1), code('FV_KEY'));
+    await t.rejects(
+      db.update(key, () => 1),
+      code('FV_KEY'),
+    );
   }
   t.equal(db.size, longest.length);
 });
 
-t.test('misuse is a TypeError and leaves the store untouched', async (t) => {
+void t.test('misuse is a TypeError and leaves the store untouched', async (t) => {
   const db = await withStore(t);
   for (const key of [undefined, null, 1, {}, [], true, Symbol('s'), new Uint16Array(2)] as never[]) {
     t.throws(() => db.get(key), TypeError);
@@ -76,8 +79,17 @@ t.test('misuse is a TypeError and leaves the store untouched', async (t) => {
     await t.rejects(db.put(key, 1), TypeError);
     await t.rejects(db.del(key), TypeError);
     await t.rejects(db.increment(key), TypeError);
-    await t.rejects(db.update(key, () => 1), TypeError);
-    await t.rejects(db.batch([{ type: 'put', key: 'good', value: 1 }, { type: 'put', key, value: 1 }]), TypeError);
+    await t.rejects(
+      db.update(key, () => 1),
+      TypeError,
+    );
+    await t.rejects(
+      db.batch([
+        { type: 'put', key: 'good', value: 1 },
+        { type: 'put', key, value: 1 },
+      ]),
+      TypeError,
+    );
   }
   t.throws(() => db.getMany('abc' as never), TypeError);
   await t.rejects(db.batch('abc' as never), TypeError);
@@ -92,7 +104,7 @@ t.test('misuse is a TypeError and leaves the store untouched', async (t) => {
   t.equal(db.stats().log.lastLsn, 0, 'nothing was logged');
 });
 
-t.test('values that cannot be stored are refused by name', async (t) => {
+void t.test('values that cannot be stored are refused by name', async (t) => {
   const db = await withStore(t);
   await db.put('k', 'before');
   const circle: Record<string, unknown> = { name: 'circle' };
@@ -106,11 +118,30 @@ t.test('values that cannot be stored are refused by name', async (t) => {
     at.push(next);
     at = next;
   }
-  const bad: unknown[] = [undefined, () => 1, Symbol('s'), circle, circularMap, deep, { f: (): number => 1 }, [Symbol('x')], { a: { b: [(): void => undefined] } }];
+  const bad: unknown[] = [
+    undefined,
+    () => 1,
+    Symbol('s'),
+    circle,
+    circularMap,
+    deep,
+    { f: (): number => 1 },
+    [Symbol('x')],
+    { a: { b: [(): void => undefined] } },
+  ];
   for (const value of bad) {
     await t.rejects(db.put('k', value), code('FV_VALUE'));
-    await t.rejects(db.batch([{ type: 'put', key: 'good', value: 1 }, { type: 'put', key: 'k', value }]), { ...code('FV_VALUE'), message: /operation 1/ });
-    await t.rejects(db.update('k', () => value), code('FV_VALUE'));
+    await t.rejects(
+      db.batch([
+        { type: 'put', key: 'good', value: 1 },
+        { type: 'put', key: 'k', value },
+      ]),
+      { ...code('FV_VALUE'), message: /operation 1/ },
+    );
+    await t.rejects(
+      db.update('k', () => value),
+      code('FV_VALUE'),
+    );
     t.throws(() => db.batch().put('k', value), code('FV_VALUE'));
   }
   t.equal(db.get('k'), 'before');
@@ -119,7 +150,7 @@ t.test('values that cannot be stored are refused by name', async (t) => {
   t.same(db.get('k'), { fine: true, after: 'all' }, 'the encoder is whole after failures');
 });
 
-t.test('conditions', async (t) => {
+void t.test('conditions', async (t) => {
   const db = await withStore(t);
   const first = await db.put('a', 1, { ifAbsent: true });
   await t.rejects(db.put('a', 2, { ifAbsent: true }), code('FV_CONFLICT'));
@@ -138,7 +169,7 @@ t.test('conditions', async (t) => {
   await t.rejects(db.put('a', 1, { durability: 'never' as never }), code('FV_OPTION'));
 });
 
-t.test('a conditional write resolves with its own LSN although others share its turn', async (t) => {
+void t.test('a conditional write resolves with its own LSN although others share its turn', async (t) => {
   const db = await withStore(t);
   const [a, b, c] = await Promise.all([db.put('a', 1, { ifAbsent: true }), db.put('b', 1), db.put('c', 1, { ifAbsent: true })]);
   t.equal(db.getEntry('a')?.lsn, a);
@@ -146,7 +177,7 @@ t.test('a conditional write resolves with its own LSN although others share its 
   t.ok(b >= (db.getEntry('b')?.lsn ?? Infinity), 'a plain write resolves with an LSN at which it is durable');
 });
 
-t.test('batches, plain and chained', async (t) => {
+void t.test('batches, plain and chained', async (t) => {
   const db = await withStore(t);
   await db.put('gone', 1);
   const lsn = await db.batch([
@@ -182,7 +213,7 @@ t.test('batches, plain and chained', async (t) => {
   t.equal(db.has('x'), false);
 });
 
-t.test('increment and update', async (t) => {
+void t.test('increment and update', async (t) => {
   const db = await withStore(t);
   t.equal(await db.increment('n'), 1);
   t.equal(await db.increment('n', 2.5), 3.5);
@@ -199,10 +230,13 @@ t.test('increment and update', async (t) => {
   );
   t.equal(db.get('n'), -13);
   const results = await Promise.all(Array.from({ length: 100 }, () => db.increment('many')));
-  t.same(results, Array.from({ length: 100 }, (_, i) => i + 1));
+  t.same(
+    results,
+    Array.from({ length: 100 }, (_, i) => i + 1),
+  );
 });
 
-t.test('entries, keys and values', async (t) => {
+void t.test('entries, keys and values', async (t) => {
   const db = await withStore(t, { shards: 2 });
   const model = new Map<string, number>();
   for (let i = 0; i < 5000; i++) {
@@ -220,7 +254,7 @@ t.test('entries, keys and values', async (t) => {
   t.equal([...db.values()].length, 5001);
 });
 
-t.test('durability of a store and of a write, and flush', async (t) => {
+void t.test('durability of a store and of a write, and flush', async (t) => {
   for (const durability of ['sync', 'interval', 'memory'] as const) {
     const folder = tempFolder(t);
     let db = await open(folder, { durability, syncIntervalMs: 20 });
@@ -238,14 +272,14 @@ t.test('durability of a store and of a write, and flush', async (t) => {
   }
 });
 
-t.test('flush does not wait for the interval', async (t) => {
+void t.test('flush does not wait for the interval', async (t) => {
   const db = await withStore(t, { durability: 'memory', syncIntervalMs: 60_000 });
   await db.put('a', 1);
   await db.flush();
   t.equal(db.stats().log.durableLsn, 1);
 });
 
-t.test('stats show what was done', async (t) => {
+void t.test('stats show what was done', async (t) => {
   const db = await withStore(t);
   await db.put('key', 'value');
   await db.put('key2', 'value2');
@@ -268,7 +302,7 @@ t.test('stats show what was done', async (t) => {
   t.ok(stats.memory.usedBytes > 0 && stats.memory.usedBytes <= stats.memory.shardBytes);
 });
 
-t.test('close', async (t) => {
+void t.test('close', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder);
   let closed = 0;
@@ -285,7 +319,15 @@ t.test('close', async (t) => {
   await closing;
   t.equal(db.status, 'closed');
   t.equal(closed, 1);
-  for (const call of [db.put('a', 1), db.del('a'), db.batch([]), db.batch().put('a', 1).write(), db.increment('a'), db.update('a', () => 1), db.flush()]) {
+  for (const call of [
+    db.put('a', 1),
+    db.del('a'),
+    db.batch([]),
+    db.batch().put('a', 1).write(),
+    db.increment('a'),
+    db.update('a', () => 1),
+    db.flush(),
+  ]) {
     await t.rejects(call, code('FV_CLOSED'));
   }
   t.throws(() => db.get('a'), code('FV_CLOSED'));
@@ -298,14 +340,14 @@ t.test('close', async (t) => {
   t.equal(error, undefined, 'asynchronous disposal has let the folder go');
 });
 
-t.test('several stores in one process', async (t) => {
+void t.test('several stores in one process', async (t) => {
   const a = await withStore(t);
   const b = await withStore(t);
   await Promise.all([a.put('k', 'a'), b.put('k', 'b')]);
   t.same([a.get('k'), b.get('k')], ['a', 'b']);
 });
 
-t.test('errors carry their fields', (t) => {
+void t.test('errors carry their fields', (t) => {
   const cause = new Error('why');
   const error = new FlashVectorError('FV_IO', 'text', { file: 'f', offset: 3, lsn: 4, cause });
   t.match(error, { name: 'FlashVectorError', code: 'FV_IO', message: 'text', file: 'f', offset: 3, lsn: 4, cause });

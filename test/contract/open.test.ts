@@ -13,7 +13,7 @@ import { tempFolder } from '../support/temp.js';
 const code = (wanted: string): { name: string; code: string } => ({ name: 'FlashVectorError', code: wanted });
 const fixture = (name: string): URL => new URL(`../fixture/${name}.js`, import.meta.url);
 
-t.test('options are checked, and named', async (t) => {
+void t.test('options are checked, and named', async (t) => {
   const folder = path.join(tempFolder(t), 'never');
   const bad: [object, RegExp][] = [
     [{ durabilty: 'sync' }, /"durabilty".*durability/],
@@ -38,7 +38,7 @@ t.test('options are checked, and named', async (t) => {
   t.notOk(fs.existsSync(folder), 'nothing was made');
 });
 
-t.test('folders that cannot be', async (t) => {
+void t.test('folders that cannot be', async (t) => {
   const folder = tempFolder(t);
   const file = path.join(folder, 'file');
   fs.writeFileSync(file, 'x');
@@ -55,14 +55,14 @@ t.test('folders that cannot be', async (t) => {
   t.same(fs.readdirSync(store), ['000000000001.wal', 'store.fv'], 'no lock and no temporary file stays');
 });
 
-t.test('a folder that is not writable', async (t) => {
+void t.test('a folder that is not writable', async (t) => {
   const folder = tempFolder(t);
   const files = faultyFiles({ failCreate: 1, code: 'EACCES' });
   await t.rejects(openIn({ files }, folder), { ...code('FV_IO'), cause: { code: 'EACCES' } });
   await (await open(folder)).close();
 });
 
-t.test('no room for the first segment', async (t) => {
+void t.test('no room for the first segment', async (t) => {
   const folder = tempFolder(t);
   for (const faults of [{ failWrite: 1 }, { failWrite: 2 }, { failSync: 1 }, { failRename: 1 }, { failDirectorySync: 1 }]) {
     await t.rejects(openIn({ files: faultyFiles({ ...faults, code: 'ENOSPC' }) }, folder), { ...code('FV_IO'), cause: { code: 'ENOSPC' } });
@@ -70,10 +70,13 @@ t.test('no room for the first segment', async (t) => {
   const db = await open(folder);
   await db.put('a', 1);
   await db.close();
-  t.same(fs.readdirSync(folder).filter((name) => name.endsWith('.tmp')), []);
+  t.same(
+    fs.readdirSync(folder).filter((name) => name.endsWith('.tmp')),
+    [],
+  );
 });
 
-t.test('a second opener is told who has the folder', async (t) => {
+void t.test('a second opener is told who has the folder', async (t) => {
   const folder = path.join(tempFolder(t), 'a folder with a name so long that the address of a Unix socket cannot hold it'.repeat(2));
   const db = await open(folder);
   await t.rejects(open(folder), { ...code('FV_LOCKED'), pid: process.pid });
@@ -88,7 +91,7 @@ t.test('a second opener is told who has the folder', async (t) => {
   await again.close();
 });
 
-t.test('of many that open at once, exactly one gets the folder', async (t) => {
+void t.test('of many that open at once, exactly one gets the folder', async (t) => {
   const folder = tempFolder(t);
   const results = await Promise.allSettled(Array.from({ length: 6 }, () => open(folder)));
   const opened = results.filter((result) => result.status === 'fulfilled');
@@ -97,7 +100,7 @@ t.test('of many that open at once, exactly one gets the folder', async (t) => {
   for (const result of opened) await result.value.close();
 });
 
-t.test('read-only opens change nothing and refuse writes', async (t) => {
+void t.test('read-only opens change nothing and refuse writes', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder);
   await db.put('a', { x: 1 });
@@ -109,10 +112,13 @@ t.test('read-only opens change nothing and refuse writes', async (t) => {
   await t.rejects(reader.put('a', 2), code('FV_READONLY'));
   await t.rejects(reader.flush(), code('FV_READONLY'));
   await reader.close();
-  t.same(fs.readdirSync(folder).map((name) => [name, fs.statSync(path.join(folder, name)).mtimeMs]), before);
+  t.same(
+    fs.readdirSync(folder).map((name) => [name, fs.statSync(path.join(folder, name)).mtimeMs]),
+    before,
+  );
 });
 
-t.test('a worker reads and writes, and leaves', async (t) => {
+void t.test('a worker reads and writes, and leaves', async (t) => {
   const db = await open(tempFolder(t));
   await db.put('from', 'main');
   const worker = new Worker(fixture('attached'), { workerData: { handle: db.handle } });
@@ -124,7 +130,7 @@ t.test('a worker reads and writes, and leaves', async (t) => {
   await db.close();
 });
 
-t.test('an attached thread meets the end of the store', async (t) => {
+void t.test('an attached thread meets the end of the store', async (t) => {
   const db = await open(tempFolder(t));
   const worker = new Worker(fixture('write-until-closed'), { workerData: { handle: db.handle } });
   await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
@@ -134,7 +140,7 @@ t.test('an attached thread meets the end of the store', async (t) => {
   await worker.terminate();
 });
 
-t.test('a store that is not closed does not keep the process alive, a pending write does', async (t) => {
+void t.test('a store that is not closed does not keep the process alive, a pending write does', async (t) => {
   const folder = tempFolder(t);
   const child = spawn(process.execPath, [fixture('forget-to-close').pathname, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';

@@ -17,7 +17,7 @@ import { tempFolder } from '../support/temp.js';
 
 const fixture = (name: string): URL => new URL(`../fixture/${name}.js`, import.meta.url);
 
-t.test('a record that ends exactly at the end of the ring has no pad behind it', async (t) => {
+void t.test('a record that ends exactly at the end of the ring has no pad behind it', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder, { ringBytes: 65_536 });
   for (let i = 0; i < 3000; i += 100) {
@@ -30,7 +30,7 @@ t.test('a record that ends exactly at the end of the ring has no pad behind it',
   await db.close();
 });
 
-t.test('a delete of a key too long for the ring is a delete', async (t) => {
+void t.test('a delete of a key too long for the ring is a delete', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder, { ringBytes: 65_536 });
   for (const length of [8_100, 8_192, 65_535]) {
@@ -47,12 +47,12 @@ t.test('a delete of a key too long for the ring is a delete', async (t) => {
   await db.close();
 });
 
-t.test('a large value read in vain leaves nothing behind for a small one', async (t) => {
+void t.test('a large value read in vain leaves nothing behind for a small one', async (t) => {
   const db = await open(tempFolder(t), { durability: 'memory' });
   await db.put('k', { s: 'small' });
   const worker = new Worker(fixture('alternate'), { workerData: { handle: db.handle } });
   await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
-  for (const until = performance.now() + 1500; performance.now() < until; ) {
+  for (const until = performance.now() + 1500; performance.now() < until;) {
     const value = db.get('k') as { s: string };
     if (value.s !== 'small' && value.s !== 'large'.repeat(20_000)) t.fail(`got ${value.s.slice(0, 20)}`);
     if ((performance.now() & 15) === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -65,7 +65,7 @@ t.test('a large value read in vain leaves nothing behind for a small one', async
 
 /** Offset of the first frame behind the closing frame, found by walking the frames. */
 function behindClosingFrame(bytes: Buffer): number {
-  for (let at = SEGMENT_HEADER_BYTES; ; ) {
+  for (let at = SEGMENT_HEADER_BYTES; ;) {
     const header = decodeFrameHeader(bytes, at);
     if (header === undefined) throw new Error('no closing frame');
     at += FRAME_HEADER_BYTES + header.payloadBytes;
@@ -73,7 +73,7 @@ function behindClosingFrame(bytes: Buffer): number {
   }
 }
 
-t.test('damage behind an earlier closing frame is damage', async (t) => {
+void t.test('damage behind an earlier closing frame is damage', async (t) => {
   const folder = tempFolder(t);
   const first = await open(folder);
   await first.put('first', 1);
@@ -95,7 +95,7 @@ t.test('damage behind an earlier closing frame is damage', async (t) => {
   await db.close();
 });
 
-t.test('what was cut off behind a closing frame never comes back', async (t) => {
+void t.test('what was cut off behind a closing frame never comes back', async (t) => {
   const folder = tempFolder(t);
   const first = await open(folder);
   await first.put('first', 1);
@@ -116,11 +116,11 @@ t.test('what was cut off behind a closing frame never comes back', async (t) => 
   await db.close();
   t.ok(fs.existsSync(path.join(folder, '000000000002.wal')), 'writing went on in a new segment');
   const again = await open(folder);
-  t.same([...again.keys()].sort(), ['first', 'other']);
+  t.same(new Set(again.keys()), new Set(['first', 'other']));
   await again.close();
 });
 
-t.test('large values above 2 GiB in a region', async (t) => {
+void t.test('large values above 2 GiB in a region', async (t) => {
   const db = await open(tempFolder(t), { shards: 1 });
   const region = new Int32Array(db.handle.shards[0], 0, 65_536 / 4);
   // Memory that nothing touches costs nothing: pretend that the first 2 GiB are in use.
@@ -140,7 +140,7 @@ t.test('large values above 2 GiB in a region', async (t) => {
   await db.close();
 });
 
-t.test('keys prepared to collide under any seed do not', async (t) => {
+void t.test('keys prepared to collide under any seed do not', async (t) => {
   const db = await open(tempFolder(t), { shards: 1, maxMemoryBytes: 8 * 1024 * 1024, durability: 'memory' });
   const operations = Array.from({ length: 600 }, (_, n) => {
     const key = new Uint8Array(80);
@@ -159,21 +159,33 @@ t.test('keys prepared to collide under any seed do not', async (t) => {
   await db.close();
 });
 
-t.test('at the memory cap, batches that need no memory go through', async (t) => {
+void t.test('at the memory cap, batches that need no memory go through', async (t) => {
   const folder = tempFolder(t);
   const options = { shards: 4, maxMemoryBytes: 4 * 1024 * 1024 };
   let db = await open(folder, options);
   let count = 0;
-  for (let full = false; !full; ) {
+  for (let full = false; !full;) {
     await db.put(`key${count}`, 'x'.repeat(500)).then(
       () => count++,
       () => (full = true),
     );
   }
-  await db.batch([{ type: 'del', key: 'key0' }, { type: 'del', key: 'none' }]);
-  await db.batch(Array.from({ length: count - 1 }, (_, i) => ({ type: 'del' as const, key: `key${i + 1}` })).slice(0, Math.floor(count * 0.9)));
+  await db.batch([
+    { type: 'del', key: 'key0' },
+    { type: 'del', key: 'none' },
+  ]);
+  await db.batch(
+    Array.from({ length: count - 1 }, (_, i) => ({ type: 'del' as const, key: `key${i + 1}` })).slice(0, Math.floor(count * 0.9)),
+  );
   await db.batch(Array.from({ length: 100 }, (_, i) => ({ type: 'put' as const, key: `new${i}`, value: 'y'.repeat(500) })));
-  for (let i = 0; ; i++) if (!(await db.put(`fill${i}`, 'z'.repeat(500)).then(() => true, () => false))) break;
+  for (let i = 0; ; i++)
+    if (
+      !(await db.put(`fill${i}`, 'z'.repeat(500)).then(
+        () => true,
+        () => false,
+      ))
+    )
+      break;
   const size = db.size;
   await db.close();
   for (let round = 0; round < 3; round++) {
@@ -183,7 +195,7 @@ t.test('at the memory cap, batches that need no memory go through', async (t) =>
   }
 });
 
-t.test('a staged record is done with however far the ring has gone round', (t) => {
+void t.test('a staged record is done with however far the ring has gone round', (t) => {
   const control = createControl({ shards: 1, hashSeed: 1, durability: 2, maxMemoryBytes: Number.MAX_SAFE_INTEGER });
   const staging = new Staging(createRegionBuffer(2 ** 30), control, 0);
   const unit = staging.take(40 * 1024 * 1024);
@@ -195,14 +207,14 @@ t.test('a staged record is done with however far the ring has gone round', (t) =
   t.end();
 });
 
-t.test('a reader does not open a store that is being written', async (t) => {
+void t.test('a reader does not open a store that is being written', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder);
   await t.rejects(open(folder, { readOnly: true }), { code: 'FV_LOCKED', pid: process.pid });
   await db.close();
 });
 
-t.test('deferred conditional writes resolve with their own LSN', async (t) => {
+void t.test('deferred conditional writes resolve with their own LSN', async (t) => {
   const db = await openIn({ files: faultyFiles({ delayMs: 1 }) }, tempFolder(t), { ringBytes: 65_536 });
   const lsns = await Promise.all(Array.from({ length: 300 }, (_, i) => db.put(`k${i}`, 'x'.repeat(1000), { ifAbsent: true })));
   lsns.forEach((lsn, i) => {
@@ -212,20 +224,27 @@ t.test('deferred conditional writes resolve with their own LSN', async (t) => {
   await db.close();
 });
 
-t.test('closing finishes deferred updates', async (t) => {
+void t.test('closing finishes deferred updates', async (t) => {
   const db = await openIn({ files: faultyFiles({ delayMs: 1 }) }, tempFolder(t), { ringBytes: 65_536 });
-  const calls = Array.from({ length: 100 }, (_, i) => [db.put(`p${i}`, 'x'.repeat(1000)), db.update(`u${i}`, () => 'y'.repeat(1000)), db.increment(`n${i}`)]).flat();
+  const calls = Array.from({ length: 100 }, (_, i) => [
+    db.put(`p${i}`, 'x'.repeat(1000)),
+    db.update(`u${i}`, () => 'y'.repeat(1000)),
+    db.increment(`n${i}`),
+  ]).flat();
   const results = Promise.allSettled(calls);
   await db.close();
   for (const result of await results) if (result.status === 'rejected') t.fail(String(result.reason));
 });
 
-t.test('objects that cannot be stored are refused, not emptied', async (t) => {
+void t.test('objects that cannot be stored are refused, not emptied', async (t) => {
   const db = await open(tempFolder(t));
   for (const value of [Promise.resolve(1), new WeakMap(), new WeakSet(), new SharedArrayBuffer(8)]) {
     await t.rejects(db.put('k', value), { code: 'FV_VALUE' });
   }
-  await t.rejects(db.update('k', async () => 1), { code: 'FV_VALUE' });
+  await t.rejects(
+    db.update('k', async () => 1),
+    { code: 'FV_VALUE' },
+  );
   await db.put('n', 1e308);
   await t.rejects(db.increment('n', 1e308), { code: 'FV_VALUE' });
   await db.close();

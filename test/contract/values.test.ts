@@ -44,7 +44,13 @@ const values: [name: string, value: unknown][] = [
   ['object', { id: 1, name: 'Ada', nested: { deep: [1, 2, { x: true }] } }],
   ['object with undefined', { a: undefined, b: 1 }],
   ['object with odd names', { 'a b': 1, '': 2, '1': 3, constructor: 4, hasOwnProperty: 5 }],
-  ['map', new Map<unknown, unknown>([['a', 1], [2, { b: 3 }]])],
+  [
+    'map',
+    new Map<unknown, unknown>([
+      ['a', 1],
+      [2, { b: 3 }],
+    ]),
+  ],
   ['set', new Set([1, 'two', 3])],
   ['Int8Array', new Int8Array([-1, 2])],
   ['Uint8ClampedArray', new Uint8ClampedArray([1, 255])],
@@ -68,7 +74,7 @@ function equal(a: unknown, b: unknown): boolean {
   return isDeepStrictEqual(a, b);
 }
 
-t.test('values come back equal, twice, and after a reopen', async (t) => {
+void t.test('values come back equal, twice, and after a reopen', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder);
   for (const [name, value] of values) {
@@ -91,7 +97,7 @@ t.test('values come back equal, twice, and after a reopen', async (t) => {
   await db.close();
 });
 
-t.test('a batch takes every type too', async (t) => {
+void t.test('a batch takes every type too', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder);
   await db.batch(values.map(([key, value]) => ({ type: 'put' as const, key, value })));
@@ -99,7 +105,7 @@ t.test('a batch takes every type too', async (t) => {
   await db.close();
 });
 
-t.test('a value returned is the caller\'s own, and a value given may change afterwards', async (t) => {
+void t.test("a value returned is the caller's own, and a value given may change afterwards", async (t) => {
   const db = await open(tempFolder(t));
   const bytes = new Uint8Array([1, 2, 3]);
   const list = [1];
@@ -120,7 +126,7 @@ t.test('a value returned is the caller\'s own, and a value given may change afte
   await db.close();
 });
 
-t.test('shapes that every thread shares are written once and survive a reopen', async (t) => {
+void t.test('shapes that every thread shares are written once and survive a reopen', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder);
   for (let shape = 0; shape < 50; shape++) {
@@ -136,7 +142,7 @@ t.test('shapes that every thread shares are written once and survive a reopen', 
   await db.close();
 });
 
-t.test('a getter of a value may use the store', async (t) => {
+void t.test('a getter of a value may use the store', async (t) => {
   const db = await open(tempFolder(t));
   await db.put('other', { x: 1 });
   const value = {

@@ -52,7 +52,7 @@ function endOfData(bytes: Buffer): number {
   return end;
 }
 
-t.test('every byte of a log that was closed in order', async (t) => {
+void t.test('every byte of a log that was closed in order', async (t) => {
   const folder = tempFolder(t);
   await makeStore(folder, 12);
   const file = path.join(folder, '000000000001.wal');
@@ -69,7 +69,8 @@ t.test('every byte of a log that was closed in order', async (t) => {
       if (found instanceof FlashVectorError) {
         detected++;
         if (found.code !== 'FV_CORRUPT' || found.file !== file || found.offset === undefined) t.fail(`offset ${offset}: ${found.message}`);
-        else if (offset >= 4096 && (found.offset > offset || found.lsn === undefined)) t.fail(`offset ${offset} is reported as ${found.offset}`);
+        else if (offset >= 4096 && (found.offset > offset || found.lsn === undefined))
+          t.fail(`offset ${offset} is reported as ${found.offset}`);
       } else {
         // Only the closing frame itself may go unsaid: all before it is there.
         reached++;
@@ -83,7 +84,7 @@ t.test('every byte of a log that was closed in order', async (t) => {
   t.equal(recover(folder), 13, 'and the file is as it was');
 });
 
-t.test('every byte of the identity file', async (t) => {
+void t.test('every byte of the identity file', async (t) => {
   const folder = tempFolder(t);
   await makeStore(folder, 1);
   const file = path.join(folder, 'store.fv');
@@ -107,7 +108,7 @@ t.test('every byte of the identity file', async (t) => {
   t.equal(recover(folder), 2);
 });
 
-t.test('a log cut at every length is refused', async (t) => {
+void t.test('a log cut at every length is refused', async (t) => {
   const folder = tempFolder(t);
   await makeStore(folder, 5);
   const file = path.join(folder, '000000000001.wal');
@@ -121,7 +122,7 @@ t.test('a log cut at every length is refused', async (t) => {
   t.equal(recover(folder), 6);
 });
 
-t.test('segments missing, swapped, from another store, or of a newer format', async (t) => {
+void t.test('segments missing, swapped, from another store, or of a newer format', async (t) => {
   const folder = tempFolder(t);
   const other = tempFolder(t);
   for (const store of [folder, other]) {
@@ -159,7 +160,7 @@ t.test('segments missing, swapped, from another store, or of a newer format', as
   await t.rejects(open(folder), { code: 'FV_VERSION', file: identity });
 });
 
-t.test('a torn tail is cut off, writing goes on, and the cut never comes back', async (t) => {
+void t.test('a torn tail is cut off, writing goes on, and the cut never comes back', async (t) => {
   const folder = tempFolder(t);
   await makeStore(folder, 5);
   const file = path.join(folder, '000000000001.wal');

@@ -15,7 +15,7 @@ const cases: [name: string, faults: Faults][] = [
 
 for (const [name, faults] of cases) {
   for (const durability of ['sync', 'interval'] as const) {
-    t.test(`${name}, durability ${durability}`, async (t) => {
+    void t.test(`${name}, durability ${durability}`, async (t) => {
       const folder = tempFolder(t);
       const db = await openIn({ files: faultyFiles(faults) }, folder, { durability, syncIntervalMs: 5 });
       const events: string[] = [];
@@ -50,13 +50,14 @@ for (const [name, faults] of cases) {
   }
 }
 
-t.test('many pending writes all reject', async (t) => {
+void t.test('many pending writes all reject', async (t) => {
   const folder = tempFolder(t);
   const db = await openIn({ files: faultyFiles({ failSync: 3, delayMs: 5 }) }, folder, { ringBytes: 65_536 });
   const results = await Promise.allSettled(Array.from({ length: 3000 }, (_, i) => db.put(`key${i}`, 'x'.repeat(200))));
   const kept = results.filter((result) => result.status === 'fulfilled').length;
   for (const result of results) {
-    if (result.status === 'rejected' && !['FV_IO', 'FV_READONLY'].includes((result.reason as FlashVectorError).code)) t.fail(String(result.reason));
+    if (result.status === 'rejected' && !['FV_IO', 'FV_READONLY'].includes((result.reason as FlashVectorError).code))
+      t.fail(String(result.reason));
   }
   t.ok(kept < 3000, `${kept} were acknowledged`);
   await t.rejects(db.close(), { code: 'FV_IO' });
@@ -65,7 +66,7 @@ t.test('many pending writes all reject', async (t) => {
   await again.close();
 });
 
-t.test('a producer that outruns the disk is slowed, and the event loop turns', async (t) => {
+void t.test('a producer that outruns the disk is slowed, and the event loop turns', async (t) => {
   const folder = tempFolder(t);
   const db = await openIn({ files: faultyFiles({ delayMs: 2 }) }, folder, { ringBytes: 65_536 });
   let turns = 0;
@@ -96,7 +97,7 @@ t.test('a producer that outruns the disk is slowed, and the event loop turns', a
   await again.close();
 });
 
-t.test('values larger than the ring, alone and in batches', async (t) => {
+void t.test('values larger than the ring, alone and in batches', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder, { ringBytes: 65_536, walSegmentBytes: 1024 * 1024 });
   const sizes = [8_000, 8_170, 8_192, 40_000, 65_536, 70_000, 1_000_000, 20_000_000];
@@ -121,7 +122,7 @@ t.test('values larger than the ring, alone and in batches', async (t) => {
   await db.close();
 });
 
-t.test('a full memory refuses writes and keeps what is there', async (t) => {
+void t.test('a full memory refuses writes and keeps what is there', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder, { maxMemoryBytes: 4 * 1024 * 1024, shards: 4 });
   let stored = 0;
@@ -129,7 +130,9 @@ t.test('a full memory refuses writes and keeps what is there', async (t) => {
   for (; error === undefined; stored++) await db.put(`key${stored}`, 'z'.repeat(1000)).catch((cause: unknown) => (error = cause));
   t.match(error, { code: 'FV_MEMORY_FULL' });
   t.ok(db.stats().memory.shardBytes <= 4 * 1024 * 1024);
-  await t.rejects(db.batch(Array.from({ length: 2000 }, (_, i) => ({ type: 'put' as const, key: `batch${i}`, value: 'z'.repeat(1000) }))), { code: 'FV_MEMORY_FULL' });
+  await t.rejects(db.batch(Array.from({ length: 2000 }, (_, i) => ({ type: 'put' as const, key: `batch${i}`, value: 'z'.repeat(1000) }))), {
+    code: 'FV_MEMORY_FULL',
+  });
   await t.rejects(db.put('big', Buffer.alloc(8_000_000)), { code: 'FV_MEMORY_FULL' });
   t.notOk(db.has('batch0'), 'nothing of the batch is there');
   for (let i = 0; i < stored - 1; i++) if (!db.has(`key${i}`)) t.fail(`key${i}`);

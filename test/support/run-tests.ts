@@ -43,7 +43,10 @@ async function main(): Promise<number> {
   const at = args.indexOf('--node');
   const node = at === -1 ? process.execPath : args.splice(at, 2)[1];
   buildTap(node);
-  const child = spawn(node, [tap, 'run', '--reporter=tap', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NODE_OPTIONS: '' } });
+  const child = spawn(node, [tap, 'run', '--reporter=tap', ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
   let output = '';
   let shown = '';
   child.stdout.setEncoding('utf8');
@@ -53,7 +56,9 @@ async function main(): Promise<number> {
     const lines = shown.split('\n');
     shown = lines.pop() ?? '';
     // One line a test file, failures and comments; the rest is kept for the totals.
-    for (const line of lines) if (/^(not )?ok |^\s*not ok |^\s*# (seed|Seed)|^\s+(at|found|wanted|message|diff|code|stack|error):|^# \{/.test(line)) console.log(line);
+    for (const line of lines)
+      if (/^(not )?ok |^\s*not ok |^\s*# (seed|Seed)|^\s+(at|found|wanted|message|diff|code|stack|error):|^# \{/.test(line))
+        console.log(line);
   });
   const status = await new Promise<number>((resolve) => child.on('close', (code, signal) => resolve(signal === null ? (code ?? 1) : 1)));
   const totals = totalsOf(output);

@@ -63,7 +63,12 @@ const settings = { syncIntervalMs: 1000, frameBytesMax: 1 << 20, groupBytesMax: 
 
 function write(folder: string, faults: Faults, source: Source): Error | undefined {
   try {
-    const writer = new SegmentWriter(createFileSystem(faults), checksum, { directory: folder, storeId, segmentBytes: SEGMENT }, { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 });
+    const writer = new SegmentWriter(
+      createFileSystem(faults),
+      checksum,
+      { directory: folder, storeId, segmentBytes: SEGMENT },
+      { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 },
+    );
     runGroupCommit(source, writer, silent, settings, () => performance.now());
     writer.close();
     return undefined;
@@ -91,7 +96,7 @@ function workload(seed: number): Source {
   return new Source(sizes, () => 1 + Math.floor(random() * 6));
 }
 
-t.test('writes, rotates, ends clean, and reads back', (t) => {
+void t.test('writes, rotates, ends clean, and reads back', (t) => {
   const folder = tempFolder(t);
   const source = workload(testSeed(t));
   t.equal(write(folder, {}, source), undefined);
@@ -100,7 +105,7 @@ t.test('writes, rotates, ends clean, and reads back', (t) => {
   t.end();
 });
 
-t.test('short writes lose nothing', (t) => {
+void t.test('short writes lose nothing', (t) => {
   const folder = tempFolder(t);
   const seed = testSeed(t);
   const source = workload(seed);
@@ -109,8 +114,14 @@ t.test('short writes lose nothing', (t) => {
   t.end();
 });
 
-for (const [fault, limit] of [['failWrite', 200], ['failSync', 100], ['failCreate', 12], ['failRename', 12], ['failDirectorySync', 12]] as const) {
-  t.test(`${fault} at every point: nothing is acknowledged after it, nothing acknowledged is lost`, (t) => {
+for (const [fault, limit] of [
+  ['failWrite', 200],
+  ['failSync', 100],
+  ['failCreate', 12],
+  ['failRename', 12],
+  ['failDirectorySync', 12],
+] as const) {
+  void t.test(`${fault} at every point: nothing is acknowledged after it, nothing acknowledged is lost`, (t) => {
     const seed = testSeed(t);
     let failures = 0;
     for (let n = 1; n <= limit; n++) {

@@ -68,7 +68,7 @@ function exercise(t: Tap.Test, hashOf: (n: number) => number, count: number): vo
   for (let n = 0; n < count; n++) if (harness.find(n, hashOf(n)) !== present.has(n)) t.fail(`key ${n}`);
   const seen = new Set<number>();
   const units: number[] = [];
-  for (let prefix = 0; prefix < 2 ** 32; ) {
+  for (let prefix = 0; prefix < 2 ** 32;) {
     const span = harness.table.collect(prefix | 0, units);
     for (const unit of units) {
       const n = harness.region.words[unit * 2 + ENTRY_HEADER_WORDS];
@@ -83,7 +83,7 @@ function exercise(t: Tap.Test, hashOf: (n: number) => number, count: number): vo
 
 const mix = (n: number): number => Math.imul(Math.imul(n + 1, 0x85ebca6b) ^ (n << 7), 0xc2b2ae35) | 0;
 
-t.test('hashes that spread', (t) => exercise(t, mix, 60_000));
-t.test('hashes that agree in their top bits', (t) => exercise(t, (n) => (n & 0xfff) | 0x7ff0_0000, 3000));
-t.test('hashes that are all the same', (t) => exercise(t, () => 12345, 2000));
-t.test('hashes in two places', (t) => exercise(t, (n) => (n & 1) * -1, 2500));
+void t.test('hashes that spread', (t) => exercise(t, mix, 60_000));
+void t.test('hashes that agree in their top bits', (t) => exercise(t, (n) => (n & 0xfff) | 0x7ff0_0000, 3000));
+void t.test('hashes that are all the same', (t) => exercise(t, () => 12345, 2000));
+void t.test('hashes in two places', (t) => exercise(t, (n) => (n & 1) * -1, 2500));

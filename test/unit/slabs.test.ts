@@ -13,7 +13,7 @@ function newRegion(maxMemoryBytes = Number.MAX_SAFE_INTEGER): Region {
   return new Region(createRegionBuffer(2 ** 30), control.words);
 }
 
-t.test('a class is the smallest that holds its size', (t) => {
+void t.test('a class is the smallest that holds its size', (t) => {
   for (let bytes = 1; bytes <= CLASSED_BYTES_MAX; bytes++) {
     const sizeClass = classOf(bytes);
     if (CLASS_BYTES[sizeClass] < bytes || (sizeClass > 0 && CLASS_BYTES[sizeClass - 1] >= bytes)) t.fail(`class of ${bytes}`);
@@ -22,7 +22,7 @@ t.test('a class is the smallest that holds its size', (t) => {
   t.end();
 });
 
-t.test('random taking and giving', (t) => {
+void t.test('random taking and giving', (t) => {
   const random = randomFrom(testSeed(t));
   const region = newRegion();
   interface Block {
@@ -45,7 +45,12 @@ t.test('random taking and giving', (t) => {
     const growing = Math.sin(step / 4000) > 0;
     if (blocks.length === 0 || random() < (growing ? 0.65 : 0.35)) {
       const kind = random();
-      const bytes = kind < 0.8 ? 8 + Math.floor(random() * 600) : kind < 0.98 ? 600 + Math.floor(random() * 40_000) : 40_000 + Math.floor(random() * 900_000);
+      const bytes =
+        kind < 0.8
+          ? 8 + Math.floor(random() * 600)
+          : kind < 0.98
+            ? 600 + Math.floor(random() * 40_000)
+            : 40_000 + Math.floor(random() * 900_000);
       const unit = allocate(region, bytes, classOf(bytes));
       if (unit === 0) {
         t.fail('there is memory');
@@ -84,7 +89,7 @@ t.test('random taking and giving', (t) => {
   t.end();
 });
 
-t.test('a memory cap is kept, and room under it is found again', (t) => {
+void t.test('a memory cap is kept, and room under it is found again', (t) => {
   const region = newRegion(4 * 1024 * 1024);
   const units: number[] = [];
   for (let unit = allocate(region, 1000, classOf(1000)); unit !== 0; unit = allocate(region, 1000, classOf(1000))) units.push(unit);
@@ -97,7 +102,7 @@ t.test('a memory cap is kept, and room under it is found again', (t) => {
   t.end();
 });
 
-t.test('runs longer than one chunk of the map describes', (t) => {
+void t.test('runs longer than one chunk of the map describes', (t) => {
   const region = newRegion();
   const bytes = 200 * 1024 * 1024;
   const a = allocate(region, bytes, classOf(bytes));

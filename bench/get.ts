@@ -1,0 +1,123 @@
+/**
+ * Point reads: 200,000 keys in random order, four kinds of values. Reads are synchronous in all engines,
+ * and every engine returns a copy of its own, but for the Map: it returns the object that it was given, and is
+ * there to show what a key-value store costs at all.
+ */
+
+import type { FlashVector } from '../src/index.js';
+import { keyCount, makeDataSet, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
+import {
+  fillFlashVector,
+  fillLmdb,
+  FLASHVECTOR,
+  LMDB,
+  LMDB_SHARED,
+  MAP,
+  openFlashVector,
+  openLmdb,
+  removeStores,
+  type LmdbStore,
+} from './support/engines.js';
+import { clockCostUs, timeCalls } from './support/percentiles.js';
+import { BATCH_SIZE, runPoints, type PointTask } from './support/point-bench.js';
+import { pointRows } from './support/point-rows.js';
+import { formatFigure } from './support/render.js';
+import { section, type Context, type Section, type Workload } from './support/workload.js';
+
+const TARGETS: Partial<Record<ValueKind, number>> = { object: 3.5, string: 3.5 };
+
+/** A task with what is measured one call at a time, and how to end it. */
+interface GetTask extends PointTask {
+  get: (key: string) => unknown;
+  close: () => Promise<unknown>;
+}
+
+// The loops are written out for each engine: one shared by all would make its call a slow one for all.
+
+function flashVectorTask(db: FlashVector, keys: readonly string[]): GetTask {
+  const batch = (start: number): number => {
+    let missing = 0;
+    for (let i = start; i < start + BATCH_SIZE; i++) if (db.get(keys[i]) === undefined) missing++;
+    return missing;
+  };
+  return { name: FLASHVECTOR, batch, get: (key) => db.get(key), close: () => db.close() };
+}
+
+function lmdbTask(db: LmdbStore, keys: readonly string[]): GetTask {
+  const batch = (start: number): number => {
+    let missing = 0;
+    for (let i = start; i < start + BATCH_SIZE; i++) if (db.get(keys[i]) === undefined) missing++;
+    return missing;
+  };
+  return { name: LMDB, batch, get: (key) => db.get(key), close: () => db.close() };
+}
+
+function lmdbSharedTask(db: LmdbStore, keys: readonly string[]): GetTask {
+  const batch = (start: number): number => {
+    let missing = 0;
+    for (let i = start; i < start + BATCH_SIZE; i++) if (db.get(keys[i]) === undefined) missing++;
+    return missing;
+  };
+  return { name: LMDB_SHARED, batch, get: (key) => db.get(key), close: () => db.close() };
+}
+
+function mapTask(map: Map<string, unknown>, keys: readonly string[]): GetTask {
+  const batch = (start: number): number => {
+    let missing = 0;
+    for (let i = start; i < start + BATCH_SIZE; i++) if (map.get(keys[i]) === undefined) missing++;
+    return missing;
+  };
+  return { name: MAP, batch, get: (key) => map.get(key), close: () => Promise.resolve() };
+}
+
+async function openAll(context: Context, { keys, values }: DataSet, kind: ValueKind): Promise<GetTask[]> {
+  const db = await openFlashVector(context.folder);
+  await fillFlashVector(db, keys, values);
+  const tasks = [flashVectorTask(db, keys)];
+  if (context.lmdb !== undefined) {
+    const plain = openLmdb(context.lmdb, context.folder);
+    await fillLmdb(plain, keys, values);
+    tasks.push(lmdbTask(plain, keys));
+    // The setting does nothing for values that are not objects.
+    if (kind === 'object') {
+      const shared = openLmdb(context.lmdb, context.folder, { sharedStructuresKey: Symbol.for('structures') });
+      await fillLmdb(shared, keys, values);
+      tasks.push(lmdbSharedTask(shared, keys));
+    }
+  }
+  // Keys of its own: the Map would compare the very same strings by address.
+  const map = new Map(keys.map((key, i) => [Buffer.from(key).toString(), values[i]]));
+  tasks.push(mapTask(map, keys));
+  return tasks;
+}
+
+async function measure(context: Context, kind: ValueKind): Promise<Section> {
+  const count = keyCount(context.quick);
+  const data = makeDataSet(kind, count);
+  const tasks = await openAll(context, data, kind);
+  for (const task of tasks) verify(task.name, data, task.get);
+  const options = {
+    rounds: context.quick ? 3 : 7,
+    timeMs: context.quick ? 100 : 250,
+    warmupMs: context.quick ? 100 : 300,
+    count,
+    isAsync: false,
+  };
+  const result = await runPoints(tasks, options);
+  const out = section(`get, ${VALUE_NAMES[kind]}, ${count.toLocaleString('en-US')} keys in random order`, 'gets');
+  const latency = new Map(tasks.map((task) => [task.name, timeCalls(count, (i) => task.get(data.keys[i]))]));
+  out.notes.push(`p50 to max: single calls, of which the clock takes ${formatFigure(clockCostUs())} µs; the rate comes from batches`);
+  pointRows(out, result, latency, TARGETS[kind], `get, ${VALUE_NAMES[kind]}`);
+  for (const task of tasks) await task.close();
+  removeStores(context.folder);
+  return out;
+}
+
+export const workload: Workload = {
+  title: 'Point reads',
+  async run(context) {
+    const sections: Section[] = [];
+    for (const kind of ['object', 'string', 'buffer', 'number'] as const) sections.push(await measure(context, kind));
+    return sections;
+  },
+};

@@ -1,0 +1,119 @@
+/**
+ * The data that all workloads use: the same in every run, on every machine, for every engine.
+ *
+ * Keys are 18 characters. Values come in four kinds; `of(i)` depends on nothing but `i`.
+ */
+
+import { isDeepStrictEqual } from 'node:util';
+
+const KEY_COUNT = 200_000;
+const KEY_COUNT_QUICK = 50_000;
+const SEED = 20_240_601;
+/** Distinct 1 KiB values: more than the processor caches, and still not 200 MiB of heap outside of the stores. */
+const BUFFER_COUNT = 8192;
+const BUFFER_BYTES = 1024;
+const STRING_CHARS = 100;
+
+export type ValueKind = 'object' | 'string' | 'buffer' | 'number';
+
+export interface DataSet {
+  /** In random order. `values[i]` belongs to `keys[i]`. */
+  keys: string[];
+  values: unknown[];
+}
+
+/** Values as a title says them. */
+export const VALUE_NAMES: Record<ValueKind, string> = {
+  object: 'six-field object',
+  string: '100-byte string',
+  buffer: '1 KiB buffer',
+  number: 'number',
+};
+
+/** The generator mulberry32: 32 bits of state, uniform, the same everywhere. */
+export function randomFrom(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b_79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
+  };
+}
+
+/** Shuffles in place (Fisher-Yates), the same way for the same seed. */
+function shuffle<T extends { length: number; [index: number]: unknown }>(items: T, seed = SEED): T {
+  const random = randomFrom(seed);
+  for (let i = items.length - 1; i > 0; i--) {
+    const other = Math.floor(random() * (i + 1));
+    const item = items[i];
+    items[i] = items[other];
+    items[other] = item;
+  }
+  return items;
+}
+
+function keyOf(number: number): string {
+  return `user:${String(number).padStart(10, '0')}:pf`;
+}
+
+/** Numbers from 0 in random order. */
+export function shuffledNumbers(count: number): Int32Array {
+  return shuffle(Int32Array.from({ length: count }, (_, i) => i));
+}
+
+function objectOf(number: number): Record<string, unknown> {
+  return {
+    id: number,
+    name: `User number ${number}`,
+    email: `user${number}@example.com`,
+    age: 18 + (number % 70),
+    active: number % 3 !== 0,
+    score: number / 8,
+  };
+}
+
+export function stringOf(number: number): string {
+  return `value ${number} `.padEnd(STRING_CHARS, 'abcdefghijklmnopqrstuvwxyz');
+}
+
+function makeBuffers(): Buffer[] {
+  const random = randomFrom(SEED);
+  return Array.from({ length: BUFFER_COUNT }, () => {
+    const buffer = Buffer.alloc(BUFFER_BYTES);
+    for (let at = 0; at < BUFFER_BYTES; at += 4) buffer.writeUInt32LE(Math.floor(random() * 0x1_0000_0000), at);
+    return buffer;
+  });
+}
+
+/** How to make the value of a number, for one kind. */
+function valueMaker(kind: ValueKind): (number: number) => unknown {
+  if (kind === 'object') return objectOf;
+  if (kind === 'string') return stringOf;
+  if (kind === 'number') return (number) => number + 0.5;
+  const buffers = makeBuffers();
+  return (number) => buffers[number % BUFFER_COUNT];
+}
+
+/** How many keys a workload has, unless it is about their number. */
+export function keyCount(quick: boolean): number {
+  return quick ? KEY_COUNT_QUICK : KEY_COUNT;
+}
+
+export function makeDataSet(kind: ValueKind, count: number): DataSet {
+  const makeValue = valueMaker(kind);
+  const numbers = [...shuffledNumbers(count)];
+  return { keys: numbers.map(keyOf), values: numbers.map(makeValue) };
+}
+
+function sameValue(a: unknown, b: unknown): boolean {
+  if (a instanceof Uint8Array && b instanceof Uint8Array) return Buffer.compare(a, b) === 0;
+  return isDeepStrictEqual(a, b);
+}
+
+/** Checks that a store returns every value as it was put. A fast engine that is wrong is not fast. @throws Error naming engine and key */
+export function verify(engine: string, data: DataSet, get: (key: string) => unknown): void {
+  for (let i = 0; i < data.keys.length; i++) {
+    if (!sameValue(get(data.keys[i]), data.values[i])) throw new Error(`${engine} returns a wrong value for ${data.keys[i]}`);
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The format on disk, byte by byte: the worked example of docs/format.md is what the code writes, and
+ * the golden store that an earlier build wrote still opens.
+ */
+
+import t from 'tap';
+import fs from 'node:fs';
+import path from 'node:path';
+import { open } from '../../src/index.js';
+import { lsnLow } from '../../src/base/lsn.js';
+import { Checksum } from '../../src/wal/checksum.js';
+import {
+  FORMAT_VERSION,
+  FRAME_HEADER_BYTES,
+  SEGMENT_HEADER_BYTES,
+  decodeFrameHeader,
+  decodeSegmentHeader,
+  encodeIdentity,
+  encodeSegmentHeader,
+  segmentSeed,
+} from '../../src/wal/format.js';
+import { tempFolder } from '../support/temp.js';
+
+const root = new URL('../../../', import.meta.url).pathname;
+const checksum = await Checksum.load();
+const STORE_ID = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex');
+
+/** The hex block of docs/format.md under a heading. */
+function example(heading: string): Buffer {
+  const text = fs.readFileSync(path.join(root, 'docs/format.md'), 'utf8');
+  const section = text.slice(text.indexOf(heading));
+  const block = /```hex\n([\s\S]*?)```/.exec(section)?.[1] ?? '';
+  return Buffer.from(block.replace(/^[0-9a-f]{4,}:|\s*;.*$/gm, '').replace(/\s/g, ''), 'hex');
+}
+
+/** Makes the store of the example: a fixed id, one put, closed in order. */
+async function makeExample(folder: string): Promise<Buffer> {
+  fs.writeFileSync(path.join(folder, 'store.fv'), encodeIdentity(checksum, STORE_ID, 1_700_000_000_000));
+  const db = await open(folder, { walSegmentBytes: 65_536 });
+  await db.put('hello', 'world');
+  await db.close();
+  return fs.readFileSync(path.join(folder, '000000000001.wal'));
+}
+
+void t.test('the worked example of docs/format.md', async (t) => {
+  const folder = tempFolder(t);
+  const written = await makeExample(folder);
+  t.equal(FORMAT_VERSION, 1, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+  const header = example('### Segment header, worked');
+  const frame = example('### Frame, worked');
+  const identity = example('### Identity file, worked');
+  t.equal(written.subarray(0, header.length).toString('hex'), header.toString('hex'));
+  t.ok(written.subarray(header.length, SEGMENT_HEADER_BYTES).every((byte) => byte === 0));
+  t.equal(written.subarray(SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES + frame.length).toString('hex'), frame.toString('hex'));
+  t.equal(fs.readFileSync(path.join(folder, 'store.fv')).toString('hex'), identity.toString('hex'));
+});
+
+void t.test('the golden store opens', async (t) => {
+  const folder = tempFolder(t);
+  fs.cpSync(path.join(root, 'test/golden/store-v1'), folder, { recursive: true });
+  const db = await open(folder, { walSegmentBytes: 65_536 });
+  t.equal(db.get('hello'), 'world');
+  t.same(db.get('object'), { id: 7, name: 'seven', nested: { list: [1, 2, 3] } });
+  t.same(db.get('object2'), { id: 8, name: 'eight', nested: { list: [] } });
+  t.same(db.get(Buffer.from([0, 255])), new Uint8Array([1, 2, 3]));
+  t.equal(db.get('gone'), undefined);
+  t.equal(db.get('float'), 0.5);
+  t.equal(db.get('utf8'), 'ž🐎');
+  t.equal(db.size, 7);
+  await db.close();
+});
+
+void t.test('headers survive encoding and decoding', (t) => {
+  const header = { storeId: STORE_ID, number: 2 ** 33 + 5, firstLsn: 2 ** 40 + 1, bytes: 2 ** 31 };
+  t.same(decodeSegmentHeader(checksum, encodeSegmentHeader(checksum, header), 'f'), header);
+  t.not(segmentSeed(checksum, STORE_ID, 1), segmentSeed(checksum, STORE_ID, 2));
+  t.equal(decodeFrameHeader(Buffer.alloc(FRAME_HEADER_BYTES), 0), undefined);
+  t.equal(lsnLow(2 ** 32 + 5), 5);
+  t.end();
+});
