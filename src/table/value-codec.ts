@@ -21,12 +21,17 @@ interface PackedBuffer extends Buffer {
 }
 
 const REUSE = REUSE_BUFFER_MODE | RESET_BUFFER_MODE;
+/** Up to here a loop over words beats `Buffer.copy`. */
+const WORD_COPY_BYTES_MAX = 256;
 /** Past this msgpackr's buffer is given back after the call, so that one large value does not stay. */
 const PACK_BUFFER_BYTES_MAX = 1024 * 1024;
 
 export class ValueCodec {
   readonly #packr: Packr;
   #packed: Buffer = Buffer.alloc(0);
+  /** msgpackr's own buffer, as last seen, and a view of its words. */
+  #target: Buffer | undefined;
+  #targetWords = new Int32Array(0);
   #packedStart = 0;
   #packedEnd = 0;
 
@@ -166,9 +171,23 @@ export class ValueCodec {
       if (packed.length > PACK_BUFFER_BYTES_MAX) this.#packr.useBuffer(Buffer.allocUnsafeSlow(8192));
       return;
     }
-    const start = this.#at() * 4;
-    scratch.words[(start + length) >>> 2] = 0;
-    packed.copy(scratch.bytes, start, from, from + length);
+    const at = this.#at();
+    if (length <= WORD_COPY_BYTES_MAX && packed === this.#target) {
+      // msgpackr starts every value at a multiple of 8.
+      const source = this.#targetWords;
+      const first = from >>> 2;
+      const count = wordsOf(length);
+      const words = scratch.words;
+      for (let i = 0; i < count; i++) words[at + i] = source[first + i];
+      if ((length & 3) !== 0) words[at + count - 1] &= (1 << ((length & 3) * 8)) - 1;
+      return;
+    }
+    scratch.words[at + (length >>> 2)] = 0;
+    packed.copy(scratch.bytes, at * 4, from, from + length);
+    if (packed.byteOffset === 0 && packed.buffer.byteLength === packed.length) {
+      this.#target = packed;
+      this.#targetWords = new Int32Array(packed.buffer, 0, packed.length >>> 2);
+    }
   }
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
