@@ -34,6 +34,7 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
   return {
     take: (bytesMax) => reader.take(bytesMax),
     release: () => reader.release(),
+    gather: () => reader.gather(),
     wait: (timeoutMs) => reader.wait(timeoutMs),
     get stopping() {
       return Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;

@@ -424,7 +424,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       await this.#writer.acks.join(lsn, DURABILITY_INTERVAL);
       const durable = this.#writer.acks.join(lsn, DURABILITY_SYNC);
       Atomics.store(this.#words, L.CONTROL_SYNC_REQUESTED, 1);
-      ring.wakeLog();
+      ring.wakeLog(DURABILITY_SYNC);
       await durable;
     }
     staging.reclaim();

@@ -92,7 +92,7 @@ export class Writer {
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }
-    if (lsn > 0) core.ring.wakeLog();
+    if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
   }
 
@@ -119,7 +119,7 @@ export class Writer {
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }
-    if (lsn > 0) core.ring.wakeLog();
+    if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
   }
 
@@ -233,7 +233,7 @@ export class Writer {
       if (block !== 0) this.#giveBlock(shard, block);
       if (lsn <= 0) core.staging.abandon(staged);
     }
-    if (lsn > 0) core.ring.wakeLog();
+    if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
   }
 
@@ -306,7 +306,7 @@ export class Writer {
       if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
       if (isStaged && lsn <= 0) core.staging.abandon(staged);
     }
-    core.ring.wakeLog();
+    core.ring.wakeLog(durability);
     return lsn;
   }
 
@@ -433,6 +433,7 @@ export class Writer {
       if (this.#attempt(head, PATIENCE_MS)) continue;
       // Said before looking again: from here on the log thread announces room.
       Atomics.add(words, L.CONTROL_ROOM_WAITERS, 1);
+      this.#core.ring.wakeLog(R.DURABILITY_SYNC);
       const epoch = Atomics.load(words, L.CONTROL_ROOM_EPOCH);
       if (this.#attempt(head, 0)) {
         Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);

@@ -54,7 +54,7 @@ export const CONTROL_RING_TAIL = 64;
 export const CONTROL_ROOM_EPOCH = 65;
 
 // Line 5: writers to the log thread.
-/** 1 while the log thread is about to sleep or asleep on LOG_WAKE. Written by the log thread. */
+/** 0 (awake), LOG_ASLEEP or LOG_NAPPING: about to sleep, or asleep, on LOG_WAKE. Written by the log thread. */
 export const CONTROL_LOG_SLEEPING = 80;
 /** Bumped and notified by a writer that published while LOG_SLEEPING was set. */
 export const CONTROL_LOG_WAKE = 81;
@@ -76,6 +76,10 @@ export const CONTROL_ACK_EPOCH = 100;
 export const CONTROL_LOG_STATE = 101;
 /** Ring position up to which the log thread has written. */
 export const CONTROL_RING_CONSUMED = 102;
+
+export const LOG_ASLEEP = 1;
+/** Asleep for a moment so that records gather: to be woken only by who wants an acknowledgement. */
+export const LOG_NAPPING = 2;
 
 export const LOG_STARTING = 0;
 export const LOG_RUNNING = 1;

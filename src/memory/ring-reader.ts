@@ -7,6 +7,7 @@
 
 import {
   DURABILITY_MASK,
+  DURABILITY_MEMORY,
   DURABILITY_SHIFT,
   DURABILITY_SYNC,
   KIND_MASK,
@@ -38,20 +39,23 @@ export interface RecordRun {
   lastLsn: number;
   /** A record among them waits for `fdatasync`. */
   wantsSync: boolean;
+  /** A record among them is acknowledged when it is written or synced: somebody waits. */
+  wantsAck: boolean;
   /** More records are published: the run ended at the ring's end, at its limit, or at a staged record. */
   more: boolean;
 }
 
 /** Looks for published records before sleeping: some 20 µs, about what a writer needs to come back after an ack. */
-const SPINS = 4000;
+const SPINS = 600;
 const ROOM_RECHECK_MS = 2;
+const GATHER_MS = 1;
 
 export class RingReader {
   readonly #words: Int32Array;
   readonly #bytes: Buffer;
   readonly #mask: number;
   #position: number;
-  readonly #run: RecordRun = { bytes: new Uint8Array(0), records: 0, firstLsn: 0, lastLsn: 0, wantsSync: false, more: false };
+  readonly #run: RecordRun = { bytes: new Uint8Array(0), records: 0, firstLsn: 0, lastLsn: 0, wantsSync: false, wantsAck: false, more: false };
 
   constructor(
     buffer: SharedArrayBuffer,
@@ -79,6 +83,7 @@ export class RingReader {
     let first = 0;
     let last = 0;
     let wantsSync = false;
+    let wantsAck = false;
     let more = false;
     let start = position & this.#mask;
     let end = start;
@@ -100,7 +105,9 @@ export class RingReader {
       last = at;
       if (records === 0) first = at;
       records++;
-      if (((state >>> DURABILITY_SHIFT) & DURABILITY_MASK) === DURABILITY_SYNC) wantsSync = true;
+      const durability = (state >>> DURABILITY_SHIFT) & DURABILITY_MASK;
+      if (durability !== DURABILITY_MEMORY) wantsAck = true;
+      if (durability === DURABILITY_SYNC) wantsSync = true;
       end += units;
       position = (position + units) | 0;
       if (kind === KIND_STAGED) break;
@@ -116,6 +123,7 @@ export class RingReader {
     run.firstLsn = lsnFrom(words[first + RECORD_LSN_LOW], words[first + RECORD_LSN_HIGH]);
     run.lastLsn = lsnFrom(words[last + RECORD_LSN_LOW], words[last + RECORD_LSN_HIGH]);
     run.wantsSync = wantsSync;
+    run.wantsAck = wantsAck;
     run.more = more;
     assert(end <= this.#mask + 1, 'a run of records does not wrap');
     const kind = (words[first + RECORD_STATE] >>> KIND_SHIFT) & KIND_MASK;
@@ -147,6 +155,22 @@ export class RingReader {
     if (Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0) this.control.bump(L.CONTROL_ROOM_EPOCH);
   }
 
+  /**
+   * Lets records gather for a moment when nobody waits for those that were taken. A writer that wants an
+   * acknowledgement ends the nap (LOG_SLEEPING is LOG_NAPPING); others need not spend a wake on it.
+   */
+  gather(): void {
+    const words = this.control.words;
+    const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_NAPPING);
+    const hurried =
+      Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
+      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
+    if (!hurried) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, GATHER_MS);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+  }
+
   #published(): boolean {
     const position = this.#position;
     if (Atomics.load(this.control.words, L.CONTROL_RING_HEAD) === position) return false;
@@ -163,7 +187,7 @@ export class RingReader {
     for (let i = 0; i < SPINS; i++) if (this.#called()) return;
     const words = this.control.words;
     const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
-    Atomics.store(words, L.CONTROL_LOG_SLEEPING, 1);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_ASLEEP);
     // While somebody waits for room that a busy thread held at the last release, look again soon.
     const sleepMs = Atomics.load(words, L.CONTROL_ROOM_WAITERS) === 0 ? timeoutMs : Math.min(timeoutMs, ROOM_RECHECK_MS);
     if (!this.#called()) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, sleepMs);

@@ -18,6 +18,7 @@
  */
 
 import {
+  DURABILITY_MEMORY,
   KIND_PAD,
   RECORD_HEADER_WORDS,
   RECORD_LENGTH,
@@ -122,12 +123,15 @@ export class Ring {
     storeRelease(this.words, at + RECORD_STATE, recordState(kind, durability, STATE_PUBLISHED));
   }
 
-  /** Wakes the log thread if it sleeps. A full barrier must lie between `publish` and this: releasing a shard lock is one. */
-  wakeLog(): void {
-    if (loadAcquire(this.#control, L.CONTROL_LOG_SLEEPING) !== 0) {
-      Atomics.add(this.#control, L.CONTROL_LOG_WAKE, 1);
-      Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
-    }
+  /**
+   * Wakes the log thread if it sleeps and a record of this durability is worth it. A full barrier must lie
+   * between `publish` and this: releasing a shard lock is one.
+   */
+  wakeLog(durability: number): void {
+    const sleeping = loadAcquire(this.#control, L.CONTROL_LOG_SLEEPING);
+    if (sleeping === 0 || (sleeping === L.LOG_NAPPING && durability === DURABILITY_MEMORY)) return;
+    Atomics.add(this.#control, L.CONTROL_LOG_WAKE, 1);
+    Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
   }
 
   /** The record reserved last is in the tables: the log thread may let its room go. */

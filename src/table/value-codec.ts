@@ -31,7 +31,7 @@ export class ValueCodec {
   #packed: Buffer = Buffer.alloc(0);
   /** msgpackr's own buffer, as last seen, and a view of its words. */
   #target: Buffer | undefined;
-  #targetWords = new Int32Array(0);
+  #targetWords: Int32Array = new Int32Array(0);
   #packedStart = 0;
   #packedEnd = 0;
 

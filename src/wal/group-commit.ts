@@ -19,6 +19,8 @@ export interface RecordRun {
   firstLsn: number;
   lastLsn: number;
   wantsSync: boolean;
+  /** Somebody waits for one of them to be written. */
+  wantsAck: boolean;
   /** More records are there to be taken at once: they belong to the same group. */
   more: boolean;
 }
@@ -28,6 +30,8 @@ export interface RecordSource {
   take(bytesMax: number): RecordRun | undefined;
   /** What was taken is written. */
   release(): void;
+  /** Sleeps for a moment so that records gather. Called when nobody waits. */
+  gather(): void;
   /** Sleeps until there is work or `timeoutMs` have passed. */
   wait(timeoutMs: number): void;
   /** Whether the loop is to end once everything is written. */
@@ -104,6 +108,7 @@ export function runGroupCommit(
       if (groupGoesOn) continue;
       if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
       else source.progress(writtenLsn, durableLsn);
+      if (!run.wantsAck) source.gather();
       continue;
     }
     if (source.takeSyncRequest()) {

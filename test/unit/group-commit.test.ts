@@ -45,11 +45,12 @@ class Source implements RecordSource {
     }
     const firstLsn = this.#at + 1;
     this.#at += count;
-    return { bytes: Buffer.concat(parts), records: count, firstLsn, lastLsn: this.#at, wantsSync: true, more: false };
+    return { bytes: Buffer.concat(parts), records: count, firstLsn, lastLsn: this.#at, wantsSync: true, wantsAck: true, more: false };
   }
 
   release(): void {}
   wait(): void {}
+  gather(): void {}
   takeSyncRequest(): boolean {
     return false;
   }
