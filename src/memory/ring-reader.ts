@@ -55,7 +55,15 @@ export class RingReader {
   readonly #bytes: Buffer;
   readonly #mask: number;
   #position: number;
-  readonly #run: RecordRun = { bytes: new Uint8Array(0), records: 0, firstLsn: 0, lastLsn: 0, wantsSync: false, wantsAck: false, more: false };
+  readonly #run: RecordRun = {
+    bytes: new Uint8Array(0),
+    records: 0,
+    firstLsn: 0,
+    lastLsn: 0,
+    wantsSync: false,
+    wantsAck: false,
+    more: false,
+  };
 
   constructor(
     buffer: SharedArrayBuffer,
