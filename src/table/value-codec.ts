@@ -20,6 +20,11 @@ interface PackedBuffer extends Buffer {
   end: number;
 }
 
+/** Beside options, `unpack` takes the value's length: no object a call. Its types leave that out. */
+interface LengthUnpackr {
+  unpack(bytes: Buffer, length: number): unknown;
+}
+
 const REUSE = REUSE_BUFFER_MODE | RESET_BUFFER_MODE;
 /** Up to here a loop over words beats `Buffer.copy`. */
 const WORD_COPY_BYTES_MAX = 256;
@@ -192,7 +197,7 @@ export class ValueCodec {
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
   decodeMsgpack(bytes: Buffer, length: number): unknown {
-    return this.#packr.unpack(bytes, length as never);
+    return (this.#packr as LengthUnpackr).unpack(bytes, length);
   }
 }
 
