@@ -45,8 +45,8 @@ export interface RecordRun {
   more: boolean;
 }
 
-/** Looks for published records before sleeping: some 20 µs, about what a writer needs to come back after an ack. */
-const SPINS = 600;
+/** Looks for published records before sleeping: some 80 µs, within which a writer that waits for its ack comes back. */
+const SPINS = 2500;
 const ROOM_RECHECK_MS = 2;
 const GATHER_MS = 1;
 

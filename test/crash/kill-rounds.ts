@@ -2,8 +2,8 @@
  * `kill -9` at random moments, round after round on the same store: nothing acknowledged is lost, no
  * batch is torn, nothing is invented. `npm run test:crash -- --rounds N` runs it by hand.
  *
- * A child writes from its main thread and from an attached worker. It prints each number once the write
- * that carries it has been acknowledged, with a synchronous write, so that what was printed was acknowledged.
+ * A child writes from its main thread and from an attached worker. It appends each number to a file once the
+ * write that carries it has been acknowledged, so that what stands there was acknowledged.
  */
 
 import { spawn } from 'node:child_process';
@@ -24,20 +24,17 @@ interface Acknowledged {
 }
 
 async function oneRound(folder: string, start: number, acknowledged: Acknowledged, delayMs: number): Promise<number> {
-  const writer = spawn(process.execPath, [child, folder, String(start), String(KEYS)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  let begun: () => void = () => undefined;
-  const running = new Promise<void>((resolve) => (begun = resolve));
-  writer.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text;
-    begun();
-  });
+  const notes = `${folder}.notes`;
+  fs.writeFileSync(notes, '');
+  const writer = spawn(process.execPath, [child, folder, String(start), String(KEYS), notes], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const running = new Promise<void>((resolve) => writer.stdout.once('data', () => resolve()));
   const exited = new Promise<number | null>((resolve) => writer.once('close', resolve));
   await Promise.race([running, exited]);
   await new Promise((resolve) => setTimeout(resolve, delayMs));
   writer.kill('SIGKILL');
   const code = await exited;
   if (code !== null) throw new Error(`the writer ended by itself with ${code}`);
+  const output = fs.readFileSync(notes, 'utf8');
   let last = start;
   for (const line of output.slice(0, output.lastIndexOf('\n') + 1).split('\n')) {
     const match = /^(main|worker) (key|batch) (\d+)$/.exec(line);
@@ -90,6 +87,7 @@ export async function killRounds(rounds: number, seed: number): Promise<number> 
       }
     } finally {
       fs.rmSync(folder, { recursive: true, force: true });
+      fs.rmSync(`${folder}.notes`, { force: true });
     }
   }
   return total;
