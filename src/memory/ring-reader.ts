@@ -193,6 +193,8 @@ export class RingReader {
   /** Returns when there is something to do, or after `timeoutMs`. Spins for a moment, then sleeps. */
   wait(timeoutMs: number): void {
     for (let i = 0; i < SPINS; i++) if (this.#called()) return;
+    // Room that a thread was still applying when it was released is freed here.
+    this.release();
     const words = this.control.words;
     const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_ASLEEP);
@@ -200,7 +202,6 @@ export class RingReader {
     const sleepMs = Atomics.load(words, L.CONTROL_ROOM_WAITERS) === 0 ? timeoutMs : Math.min(timeoutMs, ROOM_RECHECK_MS);
     if (!this.#called()) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, sleepMs);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
-    // Room that a thread was still applying when it was released is freed here.
     this.release();
   }
 }
