@@ -35,6 +35,9 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
     take: (bytesMax) => reader.take(bytesMax),
     release: () => reader.release(),
     gather: () => reader.gather(),
+    beat: () => {
+      Atomics.add(words, L.CONTROL_LOG_HEARTBEAT, 1);
+    },
     wait: (timeoutMs) => reader.wait(timeoutMs),
     get stopping() {
       return Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;

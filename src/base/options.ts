@@ -28,7 +28,10 @@ export interface OpenOptions {
   syncIntervalMs?: number;
   /** Number of shards, a power of two, 1 to 256. 16. */
   shards?: number;
-  /** Cap on the shared memory that holds entries and tables, in bytes, at least 1 MiB per store. No cap. */
+  /**
+   * Cap on the shared memory that holds entries and tables, in bytes, at least 1 MiB per store. Writes past it are
+   * refused; recovery is not bound by it, since what fitted before may take a little more in another order. No cap.
+   */
   maxMemoryBytes?: number;
   /** Size of one log file, in bytes, 64 KiB to 1 GiB. 64 MiB. */
   walSegmentBytes?: number;

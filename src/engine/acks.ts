@@ -18,6 +18,8 @@ import * as L from '../memory/layout.js';
 import { HISTOGRAM_PUT_DURABLE, type ThreadMetrics } from '../memory/metrics.js';
 
 const RECHECK_MS = 100;
+/** Silence of the log thread, which turns its loop at least once a second, after which it is taken for dead. */
+const LOG_SILENCE_MS = 60_000;
 const KEEP_ALIVE_MS = 0x7fff_ffff;
 
 interface Group {
@@ -73,6 +75,9 @@ export class Acks {
   readonly #seal: () => void;
   readonly #wake: () => void;
   #waiting = false;
+  /** The heartbeat last seen, and when it was new. */
+  #heartbeat = 0;
+  #heardMs = 0;
   #idle: (() => void)[] = [];
 
   constructor(
@@ -88,6 +93,7 @@ export class Acks {
     };
     this.#wake = (): void => {
       this.#waiting = false;
+      this.#listen();
       this.#settle();
       this.#arm();
     };
@@ -103,9 +109,10 @@ export class Acks {
   #join(queue: Queue, lsn: number): Promise<number> {
     const open = queue.open;
     if (open !== undefined) {
-      open.lsn = lsn;
+      if (lsn > open.lsn) open.lsn = lsn;
       return open.promise;
     }
+    if (!this.#waiting) this.#heardMs = 0;
     const promise = new Promise<number>(executor);
     const group: Group = { promise, resolve: executorResolve, reject: executorReject, lsn, startedMs: performance.now() };
     queue.open = group;
@@ -142,6 +149,20 @@ export class Acks {
     }
     this.#keepAlive.unref();
     for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** Bounds the wait for a log thread that went with its owner, or hangs in the disk. */
+  #listen(): void {
+    const beat = Atomics.load(this.#words, L.CONTROL_LOG_HEARTBEAT);
+    const now = performance.now();
+    if (beat !== this.#heartbeat || this.#heardMs === 0) {
+      this.#heartbeat = beat;
+      this.#heardMs = now;
+    } else if (now - this.#heardMs > LOG_SILENCE_MS && Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_RUNNING) {
+      this.control.fail(
+        new FlashVectorError('FV_IO', `the log thread has been silent for ${LOG_SILENCE_MS} ms: it has ended, or the disk hangs`),
+      );
+    }
   }
 
   #settle(): void {

@@ -8,6 +8,7 @@ import { freeSlot, takeSlot, threadWord } from '../memory/registry.js';
 import { Core } from './core.js';
 import { FlashVector } from './database.js';
 import { isStoreHandle, type StoreHandle } from './handle.js';
+import { ThreadWatch } from './threads.js';
 import { Writer } from './writer.js';
 
 /**
@@ -25,9 +26,12 @@ export async function attach(handle: StoreHandle): Promise<FlashVector> {
   const slot = takeSlot(control);
   const core = new Core(handle, slot);
   const writer = new Writer(core);
+  // Workers that this thread creates may use the store too, and only this thread hears of their end.
+  const watch = new ThreadWatch(core, () => undefined);
   return new FlashVector(core, writer, {
     close: async () => {
       await writer.idle();
+      watch.dispose();
       // The slot may have been freed for us when the store was closed and this thread taken for dead.
       if (Atomics.load(core.words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) freeSlot(control, slot);
     },

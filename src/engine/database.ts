@@ -27,7 +27,7 @@ import { ChainedBatch } from './chained-batch.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
-import { CONFLICT, DEFER, Writer, conflictError, type Condition } from './writer.js';
+import { CONFLICT, DEFER, Writer, conflictError, isDeferred, type Condition } from './writer.js';
 
 /** UTF-8 string or bytes, 1 to 65,535 bytes long. A string and its UTF-8 bytes are the same key. */
 export type Key = string | Uint8Array;
@@ -263,7 +263,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   #write(type: number, condition: Condition, durability: number): Promise<number> {
     const writer = this.#writer;
     const lsn = writer.deferring ? DEFER : writer.tryWrite(type, condition, durability, 0);
-    if (lsn === DEFER) return this.#countConflict(writer.deferWrite(type, condition, durability), condition);
+    if (isDeferred(lsn)) return this.#countConflict(writer.deferWrite(type, condition, durability), condition);
     if (lsn === CONFLICT) {
       this.#counters[M.COUNTER_CONFLICTS]++;
       return Promise.reject(conflictError());
@@ -332,7 +332,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     for (let i = 0; i < batch.count; i++) counters[batch.typeOf(i) === OPERATION_PUT ? M.COUNTER_PUTS : M.COUNTER_DELETES]++;
     const writer = this.#writer;
     const lsn = writer.deferring ? DEFER : writer.tryBatch(batch, durability, 0);
-    if (lsn === DEFER) return writer.defer(durability, (patienceMs) => writer.tryBatch(batch, durability, patienceMs));
+    if (isDeferred(lsn)) return writer.defer(durability, (patienceMs) => writer.tryBatch(batch, durability, patienceMs));
     return writer.acks.join(lsn, durability);
   }
 
@@ -354,13 +354,12 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       const result = { value: 0 };
       const copy = typeof key === 'string' ? key : Uint8Array.prototype.slice.call(key);
       const lsn = writer.deferring ? DEFER : writer.tryIncrement(by, durability, 0, result);
-      const acknowledged =
-        lsn === DEFER
-          ? writer.defer(durability, (patienceMs) => {
-              encodeKey(core.scratch, copy);
-              return writer.tryIncrement(by, durability, patienceMs, result);
-            })
-          : writer.acks.join(lsn, durability);
+      const acknowledged = isDeferred(lsn)
+        ? writer.defer(durability, (patienceMs) => {
+            encodeKey(core.scratch, copy);
+            return writer.tryIncrement(by, durability, patienceMs, result);
+          })
+        : writer.acks.join(lsn, durability);
       return acknowledged.then(() => result.value);
     } catch (error) {
       return Promise.reject(error);
@@ -385,7 +384,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       const run = (patienceMs: number): number => this.#tryUpdate(copy, fn, durability, patienceMs, result);
       const lsn = writer.deferring ? DEFER : run(0);
       if (lsn === CONFLICT) return Promise.reject(conflictError());
-      const acknowledged = lsn === DEFER ? writer.defer(durability, run) : writer.acks.join(lsn, durability);
+      const acknowledged = isDeferred(lsn) ? writer.defer(durability, run) : writer.acks.join(lsn, durability);
       return acknowledged.then(() => result.value);
     } catch (error) {
       return Promise.reject(error);
@@ -402,7 +401,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       core.codec.place(value);
       const lsn = this.#writer.tryWrite(OPERATION_PUT, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
       if (lsn === CONFLICT) continue;
-      if (lsn !== DEFER) {
+      if (lsn > 0) {
         result.value = value;
         this.#counters[M.COUNTER_PUTS]++;
         this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;

@@ -113,6 +113,8 @@ class Opening {
   #writer: Writer | undefined;
   #logTask: Promise<unknown> | undefined;
   #closing = false;
+  #db: FlashVector | undefined;
+  #announced = false;
 
   constructor(
     readonly environment: Environment,
@@ -139,7 +141,7 @@ class Opening {
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
     claimSlot(core.control, L.OWNER_SLOT);
-    this.#watch = new ThreadWatch(core);
+    this.#watch = new ThreadWatch(core, (failure) => this.#announceFailure(failure));
     this.#pool = new Pool(options.poolThreads);
     const summary = await this.#recover(files, storeId, handle);
     core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
@@ -148,6 +150,7 @@ class Opening {
     this.#writer = writer;
     if (options.readOnly) Atomics.store(core.words, L.CONTROL_STATUS, L.STATUS_READONLY);
     const db = new FlashVector(core, writer, { close: () => this.#close() });
+    this.#db = db;
     if (options.readOnly) await this.#pool.destroy();
     else await this.#startLog(storeId, handle, summary, db);
     return db;
@@ -244,7 +247,7 @@ class Opening {
       staging: handle.staging,
     });
     await this.#logLeaves(control, L.LOG_STARTING);
-    this.#logTask = this.#logLeaves(control, L.LOG_RUNNING).then(() => this.#logEnded(db));
+    this.#logTask = this.#logLeaves(control, L.LOG_RUNNING).then(() => this.#logEnded());
     if (Atomics.load(control, L.CONTROL_LOG_STATE) === L.LOG_FAILED) {
       throw this.#core?.control.failure ?? new FlashVectorError('FV_IO', 'the log could not be started');
     }
@@ -261,10 +264,16 @@ class Opening {
     }
   }
 
-  #logEnded(db: FlashVector): void {
+  #logEnded(): void {
     const failure = this.#core?.control.failure;
-    if (failure === undefined) return;
-    // Apart from this task: what a listener throws is the listener's own.
+    if (failure !== undefined) this.#announceFailure(failure);
+  }
+
+  /** Tells the listeners, once, and apart from the caller: what a listener throws is the listener's own. */
+  #announceFailure(failure: Error): void {
+    const db = this.#db;
+    if (this.#announced || db === undefined) return;
+    this.#announced = true;
     setImmediate(() => {
       db.emit('readonly', failure);
       if (db.listenerCount('error') > 0) db.emit('error', failure);

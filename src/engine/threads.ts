@@ -1,8 +1,9 @@
 /**
- * The owner's watch over threads that use the store.
+ * The watch over threads that use the store.
  *
- * `process.on('worker')` announces every worker of this thread, its `exit` event the end of it. A thread
- * that detached has freed its slot; one that did not is dead, and its slot is looked at here:
+ * `process.on('worker')` announces every worker that this thread creates once the module is loaded, its `exit` event
+ * the end of it; attached threads watch theirs in the same way. A thread that detached has freed its
+ * slot; one that did not is dead, and its slot is looked at here:
  *
  * - Its reader bits are cleared, so no writer waits for it.
  * - A record that it reserved and did not publish becomes a SKIP record: the log goes on behind it.
@@ -19,24 +20,36 @@ import * as L from '../memory/layout.js';
 import { freeSlot, threadWord } from '../memory/registry.js';
 import type { Core } from './core.js';
 
+/** One listener for all stores of this thread, from the moment this module is loaded. */
+const watches = new Set<ThreadWatch>();
+process.on('worker', (worker: Worker) => {
+  const id = worker.threadId;
+  worker.once('exit', () => {
+    for (const watch of watches) watch.threadEnded(id);
+  });
+});
+
 export class ThreadWatch {
   readonly #core: Core;
-  readonly #onWorker: (worker: Worker) => void;
+  readonly #onFailure: (failure: FlashVectorError) => void;
 
-  constructor(core: Core) {
+  /** @param onFailure called when a death has turned the store read-only */
+  constructor(core: Core, onFailure: (failure: FlashVectorError) => void) {
     this.#core = core;
-    this.#onWorker = (worker): void => {
-      const id = worker.threadId;
-      worker.once('exit', () => this.#ended(id));
-    };
-    process.on('worker', this.#onWorker);
+    this.#onFailure = onFailure;
+    watches.add(this);
   }
 
   dispose(): void {
-    process.off('worker', this.#onWorker);
+    watches.delete(this);
   }
 
-  #ended(threadId: number): void {
+  #fail(failure: FlashVectorError): void {
+    this.#core.control.fail(failure);
+    this.#onFailure(failure);
+  }
+
+  threadEnded(threadId: number): void {
     const { control, words } = this.#core;
     if (Atomics.load(words, threadWord(control, L.LOG_SLOT) + L.THREAD_ID) === threadId + 1) this.#logDied();
     for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
@@ -49,7 +62,7 @@ export class ThreadWatch {
     const { control, words } = this.#core;
     const state = Atomics.load(words, L.CONTROL_LOG_STATE);
     if (state === L.LOG_ENDED || state === L.LOG_FAILED) return;
-    control.fail(new FlashVectorError('FV_IO', 'the log thread died'));
+    this.#fail(new FlashVectorError('FV_IO', 'the log thread died'));
     Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_FAILED);
     Atomics.notify(words, L.CONTROL_LOG_STATE);
     control.bump(L.CONTROL_ACK_EPOCH);
@@ -72,13 +85,13 @@ export class ThreadWatch {
       }
     }
     Atomics.store(words, thread + L.THREAD_DEFERRED, 0);
-    if (held)
-      control.fail(
-        new FlashVectorError(
-          'FV_IO',
-          `thread ${words[thread + L.THREAD_ID] - 1} ended in the middle of a write; reopen the store to recover from the log`,
-        ),
-      );
+    if (Atomics.exchange(words, thread + L.THREAD_WAITS_FOR_ROOM, 0) !== 0) Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+    if (held) {
+      const id = words[thread + L.THREAD_ID] - 1;
+      this.#fail(new FlashVectorError('FV_IO', `thread ${id} ended in the middle of a write; reopen the store to recover from the log`));
+    } else {
+      this.#core.staging.abandonAllOf(slot);
+    }
     freeSlot(control, slot);
   }
 

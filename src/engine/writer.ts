@@ -31,6 +31,12 @@ import type { Core } from './core.js';
 export const DEFER = -1;
 /** The condition does not hold. */
 export const CONFLICT = -2;
+/** As DEFER, because a shard's lock was busy. */
+const DEFER_LOCK = -3;
+
+export function isDeferred(lsn: number): boolean {
+  return lsn === DEFER || lsn === DEFER_LOCK;
+}
 
 export type Condition = 'none' | 'absent' | number;
 
@@ -40,6 +46,9 @@ const PATIENCE_MS = 1;
 const ROOM_WAIT_MS = 10;
 /** Longest wait for a lock to give a block back under it. */
 const GIVE_BACK_MS = 100;
+/** After so long a deferred write gives up: on a lock that stays busy, on a log that does not move at all. */
+const STUCK_LOCK_MS = 10_000;
+const STUCK_LOG_MS = 60_000;
 /** Deferred writes carried out before the event loop gets a turn. */
 const PUMP_MAX = 256;
 /** Deferred writes done after which the front of the queue is cut off. */
@@ -50,6 +59,9 @@ interface Deferred {
   durability: number;
   resolve: (lsn: number) => void;
   reject: (error: unknown) => void;
+  /** When it was queued, and how far the log was when it last moved since. */
+  sinceMs: number;
+  writtenLsn: number;
 }
 
 export class Writer {
@@ -83,7 +95,7 @@ export class Writer {
     const shard = core.shards[scratch.keyHash & core.shardMask];
     const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
     if (bytes > core.ring.inlineBytesMax) return this.#tryStaged(shard, type, bytes, condition, durability, patienceMs);
-    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
     let lsn: number;
     try {
       shard.region.sync();
@@ -101,8 +113,9 @@ export class Writer {
     const core = this.#core;
     const scratch = core.scratch;
     const shard = core.shards[scratch.keyHash & core.shardMask];
-    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
     let lsn: number;
+    let condition: Condition = 'none';
     try {
       shard.region.sync();
       const entry = shard.table.locate(scratch);
@@ -114,10 +127,15 @@ export class Writer {
         throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
       core.codec.place(result.value);
       const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
-      if (bytes > core.ring.inlineBytesMax) throw new FlashVectorError('FV_KEY', 'increment needs a key that fits the ring');
-      lsn = this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability);
+      if (bytes > core.ring.inlineBytesMax) condition = entry === ABSENT ? 'absent' : shard.lsnLocked(entry);
+      lsn = condition === 'none' ? this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability) : DEFER;
     } finally {
       releaseWrite(this.#words, shard.lockWord);
+    }
+    if (condition !== 'none') {
+      // A key too long for the ring: staged, on condition that nobody was faster.
+      const staged = this.tryWrite(R.OPERATION_PUT, condition, durability, patienceMs);
+      return staged === CONFLICT ? DEFER : staged;
     }
     if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
@@ -195,7 +213,7 @@ export class Writer {
     let lsn = DEFER;
     try {
       if (type === R.OPERATION_PUT) {
-        if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+        if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
         try {
           shard.region.sync();
           block = shard.takeBlockLocked();
@@ -207,7 +225,7 @@ export class Writer {
       }
       const region = core.staging.region;
       this.#copyOperation(type, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
-      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER;
+      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
       try {
         shard.region.sync();
         const entry = shard.table.locate(scratch);
@@ -286,7 +304,7 @@ export class Writer {
     const locked = this.#lockShards(batch, patienceMs);
     const blocks: number[] = [];
     try {
-      if (locked === undefined) return DEFER;
+      if (locked === undefined) return DEFER_LOCK;
       this.#takeBlocks(batch, blocks);
       const at = core.ring.reserve(isStaged ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES);
       if (at === NO_ROOM) return DEFER;
@@ -390,7 +408,7 @@ export class Writer {
   /** Queues a write. `run` puts its operation into the scratch and tries it. */
   defer(durability: number, run: (patienceMs: number) => number): Promise<number> {
     return new Promise<number>((resolve, reject) => {
-      this.#deferred.push({ run, durability, resolve, reject });
+      this.#deferred.push({ run, durability, resolve, reject, sinceMs: 0, writtenLsn: -1 });
       Atomics.add(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
       this.#core.metrics.add(M.COUNTER_DEFERRALS, 1);
       if (!this.#pumping) {
@@ -432,16 +450,16 @@ export class Writer {
       const head = this.#deferred[this.#deferredDone];
       if (this.#attempt(head, PATIENCE_MS)) continue;
       // Said before looking again: from here on the log thread announces room.
-      Atomics.add(words, L.CONTROL_ROOM_WAITERS, 1);
+      this.#waitForRoom(true);
       this.#core.ring.wakeLog(R.DURABILITY_SYNC);
       const epoch = Atomics.load(words, L.CONTROL_ROOM_EPOCH);
       if (this.#attempt(head, 0)) {
-        Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+        this.#waitForRoom(false);
         continue;
       }
       const wait = Atomics.waitAsync(words, L.CONTROL_ROOM_EPOCH, epoch, ROOM_WAIT_MS);
       const resume = (): void => {
-        Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+        this.#waitForRoom(false);
         this.#pump();
       };
       if (wait.async) {
@@ -459,6 +477,12 @@ export class Writer {
     setImmediate(() => this.#pump());
   }
 
+  #waitForRoom(waits: boolean): void {
+    Atomics.store(this.#words, this.#core.threadWord + L.THREAD_WAITS_FOR_ROOM, waits ? 1 : 0);
+    if (waits) Atomics.add(this.#words, L.CONTROL_ROOM_WAITERS, 1);
+    else Atomics.sub(this.#words, L.CONTROL_ROOM_WAITERS, 1);
+  }
+
   /** Tries a deferred write. @returns whether it is done, for better or worse */
   #attempt(head: Deferred, patienceMs: number): boolean {
     const control = this.#core.control;
@@ -466,7 +490,10 @@ export class Writer {
       if (control.failure !== undefined) throw control.failure;
       if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
       const lsn = head.run(patienceMs);
-      if (lsn === DEFER) return false;
+      if (lsn === DEFER || lsn === DEFER_LOCK) {
+        this.#checkPatience(head, lsn);
+        return false;
+      }
       if (lsn === CONFLICT) throw conflictError();
       this.acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
     } catch (error) {
@@ -479,6 +506,22 @@ export class Writer {
     }
     Atomics.sub(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
     return true;
+  }
+
+  /** Bounds the wait of a deferred write: for a lock whose holder is stuck, for a log that does not move. */
+  #checkPatience(head: Deferred, reason: number): void {
+    const now = performance.now();
+    const written = this.#core.control.writtenLsn;
+    if (head.sinceMs === 0 || (reason === DEFER && written !== head.writtenLsn)) {
+      head.sinceMs = now;
+      head.writtenLsn = written;
+    } else if (now - head.sinceMs > (reason === DEFER ? STUCK_LOG_MS : STUCK_LOCK_MS)) {
+      const what = reason === DEFER ? 'room in the log' : "a shard's lock";
+      throw new FlashVectorError(
+        'FV_TIMEOUT',
+        `the write has waited ${Math.round(now - head.sinceMs)} ms for ${what}; nothing was written`,
+      );
+    }
   }
 
   /** Resolves when no write is deferred and none waits for its acknowledgement. */

@@ -74,6 +74,8 @@ export const LSN_LOW = 1;
 export const CONTROL_ACK_EPOCH = 100;
 /** LOG_*; the owner waits on it at open and close. */
 export const CONTROL_LOG_STATE = 101;
+/** Bumped by the log thread at every turn of its loop, at least once a second: it is alive. */
+export const CONTROL_LOG_HEARTBEAT = 106;
 /** Ring position up to which the log thread has written. */
 export const CONTROL_RING_CONSUMED = 102;
 
@@ -144,6 +146,8 @@ export const THREAD_APPLYING = 1;
 export const THREAD_BUSY = 2;
 /** Writes that wait for room or a lock, to be tried again. Written by the thread, read by the owner at close. */
 export const THREAD_DEFERRED = 3;
+/** 1 while this thread counts in ROOM_WAITERS. Written by the thread; taken back by who buries it. */
+export const THREAD_WAITS_FOR_ROOM = 4;
 
 /** Counters and histograms, per thread: see metrics.ts. */
 export const METRICS_COUNTERS = 24;

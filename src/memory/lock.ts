@@ -22,21 +22,29 @@ import * as L from './layout.js';
 const SPINS = 400;
 const SLEEP_MS = 1;
 const LOCK_TIMEOUT_MS = 10_000;
+/** The same once the store has failed: the holder may be what failed it. */
+const LOCK_TIMEOUT_FAILED_MS = 50;
+
+/** @throws FlashVectorError FV_TIMEOUT, or FV_IO once the store has failed, when a lock was not free for too long */
+function checkWait(words: Int32Array, sinceMs: number, name: string, holder: number): void {
+  const waited = performance.now() - sinceMs;
+  const failed = Atomics.load(words, L.CONTROL_FAILURE_BYTES) !== 0;
+  if (waited <= (failed ? LOCK_TIMEOUT_FAILED_MS : LOCK_TIMEOUT_MS)) return;
+  const message = `the ${name} lock has been held by thread slot ${holder - 1} for ${Math.round(waited)} ms`;
+  throw new FlashVectorError(failed ? 'FV_IO' : 'FV_TIMEOUT', message);
+}
 
 /** What `acquire` does once the fast path failed. Kept out of line: it is rare and large. */
 function acquireSlowly(words: Int32Array, lock: number, waiters: number, self: number, name: string): void {
-  let deadline = 0;
+  let since = 0;
   for (;;) {
     for (let i = 0; i < SPINS; i++) {
       if (Atomics.load(words, lock) === 0 && Atomics.compareExchange(words, lock, 0, self) === 0) return;
     }
-    const now = performance.now();
-    if (deadline === 0) deadline = now + LOCK_TIMEOUT_MS;
     const holder = Atomics.load(words, lock);
     if (holder === 0) continue;
-    if (now > deadline) {
-      throw new FlashVectorError('FV_TIMEOUT', `the ${name} lock has been held by thread slot ${holder - 1} for ${LOCK_TIMEOUT_MS} ms`);
-    }
+    if (since === 0) since = performance.now();
+    else checkWait(words, since, name, holder);
     Atomics.add(words, waiters, 1);
     Atomics.wait(words, lock, holder, SLEEP_MS);
     Atomics.sub(words, waiters, 1);
@@ -128,7 +136,7 @@ export function releaseWrite(words: Int32Array, shard: number): void {
 export function acquireRead(words: Int32Array, shard: number, slot: number): void {
   const readers = shard + L.SHARD_READERS + (slot >>> 5);
   const bit = 1 << (slot & 31);
-  let deadline = 0;
+  let since = 0;
   for (;;) {
     Atomics.or(words, readers, bit);
     if (Atomics.load(words, shard + L.SHARD_LOCK) === 0) return;
@@ -139,11 +147,8 @@ export function acquireRead(words: Int32Array, shard: number, slot: number): voi
       if (holder === 0) break;
     }
     if (holder === 0) continue;
-    const now = performance.now();
-    if (deadline === 0) deadline = now + LOCK_TIMEOUT_MS;
-    else if (now > deadline) {
-      throw new FlashVectorError('FV_TIMEOUT', `a shard lock has been held by thread slot ${holder - 1} for ${LOCK_TIMEOUT_MS} ms`);
-    }
+    if (since === 0) since = performance.now();
+    else checkWait(words, since, 'shard', holder);
     Atomics.add(words, shard + L.SHARD_LOCK_WAITERS, 1);
     Atomics.wait(words, shard + L.SHARD_LOCK, holder, SLEEP_MS);
     Atomics.sub(words, shard + L.SHARD_LOCK_WAITERS, 1);

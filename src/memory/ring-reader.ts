@@ -118,10 +118,13 @@ export class RingReader {
       if (durability === DURABILITY_SYNC) wantsSync = true;
       end += units;
       position = (position + units) | 0;
-      if (kind === KIND_STAGED) break;
+      if (kind === KIND_STAGED) {
+        more = position !== head;
+        break;
+      }
       // What follows lies at the ring's start: another run. A record that ends exactly at the ring's end has no pad behind it.
       if (end > this.#mask) {
-        more = true;
+        more = position !== head;
         break;
       }
     }
@@ -171,7 +174,9 @@ export class RingReader {
     const words = this.control.words;
     const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_NAPPING);
+    // A record published since the last look may be one that somebody waits for: look again before sleeping.
     const hurried =
+      this.#published() ||
       Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
       Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;

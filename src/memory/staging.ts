@@ -29,6 +29,8 @@ const BLOCK_POSITION = 2;
 const BLOCK_IN_RING = 3;
 const BLOCK_LSN_LOW = 4;
 const BLOCK_LSN_HIGH = 5;
+/** Slot + 1 of the thread that took the block. */
+const BLOCK_OWNER = 6;
 const BLOCK_HEADER_BYTES = 32;
 export const STAGED_RECORD_WORD = BLOCK_HEADER_BYTES / 4;
 
@@ -67,6 +69,7 @@ export class Staging {
       words[block + BLOCK_NEXT] = 0;
       words[block + BLOCK_CLASS] = sizeClass;
       words[block + BLOCK_IN_RING] = 0;
+      words[block + BLOCK_OWNER] = this.#self;
       const last = control[L.CONTROL_STAGED_LAST];
       if (last === 0) control[L.CONTROL_STAGED_FIRST] = unit;
       else words[last * 2 + BLOCK_NEXT] = unit;
@@ -100,6 +103,22 @@ export class Staging {
     acquire(control, L.CONTROL_STAGING_LOCK, L.CONTROL_STAGING_WAITERS, this.#self, 'staging');
     try {
       this.region.sync();
+      this.#reclaimLocked();
+    } finally {
+      release(control, L.CONTROL_STAGING_LOCK, L.CONTROL_STAGING_WAITERS);
+    }
+  }
+
+  /** Gives back what a dead thread took and did not bring into the ring. */
+  abandonAllOf(slot: number): void {
+    const control = this.#control;
+    acquire(control, L.CONTROL_STAGING_LOCK, L.CONTROL_STAGING_WAITERS, this.#self, 'staging');
+    try {
+      this.region.sync();
+      const words = this.region.words;
+      for (let unit = control[L.CONTROL_STAGED_FIRST]; unit !== 0; unit = words[unit * 2 + BLOCK_NEXT]) {
+        if (words[unit * 2 + BLOCK_OWNER] === slot + 1 && Atomics.load(words, unit * 2 + BLOCK_IN_RING) === 0) this.bind(unit, 0, 0, 0);
+      }
       this.#reclaimLocked();
     } finally {
       release(control, L.CONTROL_STAGING_LOCK, L.CONTROL_STAGING_WAITERS);

@@ -37,6 +37,8 @@ export class ValueCodec {
   /** msgpackr's own buffer, as last seen, and a view of its words. */
   #target: Buffer | undefined;
   #targetWords: Int32Array = new Int32Array(0);
+  /** Packs under way: more than one while a getter of a value writes. */
+  #depth = 0;
   #packedStart = 0;
   #packedEnd = 0;
 
@@ -77,6 +79,7 @@ export class ValueCodec {
     if (value === undefined) throw new FlashVectorError('FV_VALUE', 'a value cannot be undefined; use del to remove a key, or null');
     if (typeof value === 'function' || typeof value === 'symbol')
       throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
+    this.#depth++;
     try {
       const packed = this.#packr.pack(value, REUSE) as PackedBuffer;
       this.#packed = packed;
@@ -85,6 +88,8 @@ export class ValueCodec {
       this.#packedEnd = packed.end ?? packed.length;
     } catch (error) {
       throw packError(error, value);
+    } finally {
+      this.#depth--;
     }
     if (this.#packedEnd - this.#packedStart > VALUE_BYTES_MAX) throw tooLarge(this.#packedEnd - this.#packedStart);
   }
@@ -173,7 +178,8 @@ export class ValueCodec {
     scratch.valueLength = length;
     if (length > INLINE_VALUE_BYTES_MAX) {
       scratch.valueBytes = packed.subarray(from, from + length);
-      if (packed.length > PACK_BUFFER_BYTES_MAX) this.#packr.useBuffer(Buffer.allocUnsafeSlow(8192));
+      // Not while a getter's write is inside another pack: that one is still filling the buffer.
+      if (packed.length > PACK_BUFFER_BYTES_MAX && this.#depth === 0) this.#packr.useBuffer(Buffer.allocUnsafeSlow(8192));
       return;
     }
     const at = this.#at();

@@ -3,13 +3,14 @@
  *
  * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
  * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
- * grow with the load and nothing is delayed on purpose.
+ * grow with the load. Only records that nobody waits for (durability `memory`) are left to gather.
  *
  * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
  * loop reports the failure and ends. A failed sync is never tried again, because the kernel may
  * have dropped the pages that it could not write.
  */
 
+import { FlashVectorError } from '../base/errors.js';
 import type { SegmentWriter } from './segment-writer.js';
 
 /** A run of records to be written as one frame. */
@@ -38,6 +39,8 @@ export interface RecordSource {
   readonly stopping: boolean;
   /** Whether everything that was reserved has been taken. */
   readonly drained: boolean;
+  /** The loop goes round: says that it is alive. */
+  beat(): void;
   /** Takes a pending request to sync what is written. */
   takeSyncRequest(): boolean;
   progress(writtenLsn: number, durableLsn: number): void;
@@ -62,6 +65,12 @@ export interface CommitSettings {
 }
 
 const IDLE_MS = 1000;
+/**
+ * Longest that a record may stay reserved and not published. Its thread is dead then, and nobody saw it
+ * die: nothing behind the record can be logged.
+ */
+const HOLE_MS = 10_000;
+const HOLE_CHECK_MS = 100;
 
 /** Runs until told to stop. @throws FlashVectorError FV_IO when the log can no longer be written */
 export function runGroupCommit(
@@ -77,6 +86,10 @@ export function runGroupCommit(
   /** A record written since the last sync waits for one. */
   let syncWanted = false;
   let bytesUnsynced = 0;
+  /** What is written has been told to those who wait. */
+  let announced = true;
+  /** Since when a reserved record has kept the loop from going on; 0: none does. */
+  let holeSince = 0;
 
   const sync = (): void => {
     const started = now();
@@ -90,7 +103,9 @@ export function runGroupCommit(
 
   for (;;) {
     const run = source.take(settings.frameBytesMax);
+    source.beat();
     if (run !== undefined) {
+      holeSince = 0;
       if (writtenLsn === durableLsn) unsyncedSince = now();
       const made = writer.segmentsMade;
       const bytes = writer.writeFrame(run.bytes, run.records, run.firstLsn, run.lastLsn, durableLsn);
@@ -105,10 +120,17 @@ export function runGroupCommit(
       bytesUnsynced += bytes;
       const groupGoesOn = run.more && bytesUnsynced < settings.groupBytesMax;
       source.release();
+      announced = !groupGoesOn;
       if (groupGoesOn) continue;
       if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
       else source.progress(writtenLsn, durableLsn);
-      if (!run.wantsAck) source.gather();
+      if (!run.wantsAck && !run.more) source.gather();
+      continue;
+    }
+    if (!announced) {
+      announced = true;
+      if (syncWanted || source.takeSyncRequest()) sync();
+      else source.progress(writtenLsn, durableLsn);
       continue;
     }
     if (source.takeSyncRequest()) {
@@ -122,9 +144,19 @@ export function runGroupCommit(
       return;
     }
     let timeout = IDLE_MS;
+    if (source.drained) {
+      holeSince = 0;
+    } else {
+      timeout = HOLE_CHECK_MS;
+      if (holeSince === 0) holeSince = now();
+      else if (now() - holeSince > HOLE_MS) {
+        throw new FlashVectorError('FV_IO', `record ${writtenLsn + 1} was begun and not finished for ${HOLE_MS} ms: its thread has ended`);
+      }
+    }
     if (writtenLsn !== durableLsn) {
-      timeout = settings.syncIntervalMs - (now() - unsyncedSince);
-      if (timeout <= 0) {
+      const untilSync = settings.syncIntervalMs - (now() - unsyncedSince);
+      timeout = Math.min(timeout, untilSync);
+      if (untilSync <= 0) {
         sync();
         continue;
       }

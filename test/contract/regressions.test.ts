@@ -249,3 +249,115 @@ void t.test('objects that cannot be stored are refused, not emptied', async (t) 
   await t.rejects(db.increment('n', 1e308), { code: 'FV_VALUE' });
   await db.close();
 });
+
+void t.test('flush does not take back the LSN of writes that share its promise', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'interval' });
+  for (let i = 0; i < 300; i++) {
+    void db.put('m', i, { durability: 'memory' });
+    const flushed = db.flush();
+    let own = 0;
+    await new Promise<void>((resolve, reject) => {
+      queueMicrotask(() => {
+        void db.put('i', i).then(async () => {
+          const lsn = db.put('b', i, { durability: 'sync' });
+          own = db.getEntry('b')?.lsn ?? Infinity;
+          if ((await lsn) < own) reject(new Error(`resolved with ${await lsn}, its LSN is ${own}`));
+          resolve();
+        }, reject);
+      });
+    });
+    if (db.stats().log.durableLsn < own) t.fail('acknowledged before it was durable');
+    await flushed;
+  }
+  await db.close();
+});
+
+void t.test('a record that ends exactly at the end of the ring is acknowledged at once', async (t) => {
+  // Were it not, each of these would wait for the interval, a minute.
+  for (const durability of ['sync', 'interval'] as const) {
+    const db = await open(tempFolder(t), { durability, ringBytes: 65_536, syncIntervalMs: 60_000 });
+    for (let i = 0; i < 2100; i++) await db.put(`k${String(i).padStart(7, '0')}`, 'v'.repeat(32));
+    t.equal(db.size, 2100);
+    await db.close();
+  }
+});
+
+void t.test('staged records of one turn are one group', async (t) => {
+  const db = await open(tempFolder(t));
+  await Promise.all(Array.from({ length: 200 }, (_, i) => db.put(`k${i}`, Buffer.alloc(70_000, i))));
+  const { syncs } = db.stats().log;
+  t.ok(syncs < 100, `${syncs} syncs for 200 records`);
+  await db.close();
+});
+
+void t.test('a getter may write a value that takes another buffer', async (t) => {
+  const db = await open(tempFolder(t));
+  const value = {
+    before: 'x'.repeat(100),
+    get inner(): string {
+      void db.put('large', { text: 'y'.repeat(2_000_000) });
+      return 'seen';
+    },
+    after: Array.from({ length: 100 }, (_, i) => i),
+  };
+  await db.put('outer', value);
+  t.same(db.get('outer'), { before: 'x'.repeat(100), inner: 'seen', after: Array.from({ length: 100 }, (_, i) => i) });
+  t.equal((db.get('large') as { text: string }).text.length, 2_000_000);
+  await db.close();
+});
+
+void t.test('increment takes every key that put takes', async (t) => {
+  const db = await open(tempFolder(t), { ringBytes: 65_536 });
+  for (const key of ['x'.repeat(9000), 'x'.repeat(65_535)]) {
+    t.equal(await db.increment(key, 2), 2);
+    t.equal(await db.increment(key, 3), 5);
+  }
+  await db.close();
+});
+
+void t.test('a thread that dies in a large put leaves nothing staged', async (t) => {
+  const db = await open(tempFolder(t));
+  for (let round = 0; round < 4; round++) {
+    const worker = new Worker(fixture('large-puts'), { workerData: { handle: db.handle } });
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    await new Promise((resolve) => setTimeout(resolve, 20 + round * 13));
+    await worker.terminate();
+    if (db.status !== 'open') break;
+    await db.put('own', Buffer.alloc(10_000_000, round));
+  }
+  t.match(db.status, /open|readonly/);
+  await db.close().catch((error: unknown) => t.match(error, { code: 'FV_IO' }));
+});
+
+void t.test('a thread that dies inside a batch: readers and writers are told at once', async (t) => {
+  const folder = tempFolder(t);
+  let dead = 0;
+  for (let round = 0; round < 12 && dead === 0; round++) {
+    const db = await open(folder);
+    const told = new Promise((resolve) => db.once('readonly', resolve));
+    const worker = new Worker(fixture('large-batches'), { workerData: { handle: db.handle } });
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    await new Promise((resolve) => setTimeout(resolve, 30 + round * 7));
+    await worker.terminate();
+    const outcome = await db.put('own', 1).then(
+      () => 'open',
+      (error: unknown) => (error as { code: string }).code,
+    );
+    if (outcome !== 'open') {
+      dead++;
+      t.match(outcome, /FV_IO|FV_READONLY/);
+      t.match(await told, { code: 'FV_IO' });
+      const started = performance.now();
+      for (let i = 0; i < 5; i++) {
+        try {
+          db.get(`key${i}`);
+        } catch (error) {
+          t.match(error, { code: 'FV_IO' });
+        }
+      }
+      t.ok(performance.now() - started < 5000, 'reads do not wait ten seconds each');
+    }
+    await db.close().catch((error: unknown) => t.match(error, { code: 'FV_IO' }));
+  }
+  t.comment(`${dead} deaths inside a batch`);
+});

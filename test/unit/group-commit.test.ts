@@ -51,6 +51,7 @@ class Source implements RecordSource {
   release(): void {}
   wait(): void {}
   gather(): void {}
+  beat(): void {}
   takeSyncRequest(): boolean {
     return false;
   }
