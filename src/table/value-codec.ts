@@ -63,7 +63,7 @@ export class ValueCodec {
   }
 
   /**
-   * First step of encoding: packs what needs msgpack, outside the scratch. Getters and `toJSON` of
+   * First step of encoding: packs what needs msgpack, outside the scratch. Getters of
    * the value may run here, and may use the store; so the key is put into the scratch after this.
    * @throws FlashVectorError FV_VALUE for `undefined`, functions, symbols, cycles, and what is too large
    */

@@ -262,7 +262,7 @@ void t.test('flush does not take back the LSN of writes that share its promise',
           const lsn = db.put('b', i, { durability: 'sync' });
           own = db.getEntry('b')?.lsn ?? Infinity;
           if ((await lsn) < own) reject(new Error(`resolved with ${await lsn}, its LSN is ${own}`));
-          resolve();
+          else resolve();
         }, reject);
       });
     });
