@@ -75,6 +75,7 @@ export interface Stats {
     structures: number;
   };
   contention: {
+    /** Times that the log lock was not free at once. A shard lock that is not makes a deferral. */
     lockWaits: number;
     optimisticRetries: number;
     /** Writes that waited for room or a lock and were tried again. */

@@ -1,7 +1,7 @@
 /**
  * Writes frames to segments. Used by the log thread only.
  *
- * A segment is born under a temporary name: header written, file set to its full size, first part
+ * A segment is born, from a spare one or anew, under a temporary name: header written, file set to its full size, first part
  * filled with zeros, synced, renamed, directory synced. So a segment that can be seen is whole, and
  * all LSNs below its header's first one are durable (the segment before is synced first).
  *
@@ -24,6 +24,7 @@ import {
   segmentName,
   segmentSeed,
 } from './format.js';
+import { takeSpare } from './spare-segments.js';
 
 /** Blocks allocated at a time, and at birth. */
 const ALLOCATE_BYTES = 1024 * 1024;
@@ -193,13 +194,14 @@ export class SegmentWriter {
     const temporary = `${target}.tmp`;
     this.#path = temporary;
     this.#offset = 0;
+    let recycled = false;
     this.#attempt('making a log segment', () => {
-      const file = this.files.open(temporary, 'create');
+      recycled = takeSpare(this.files, directory, bytes, temporary);
+      const file = this.files.open(temporary, recycled ? 'update' : 'create');
       this.#file = file;
-      file.truncate(bytes);
+      if (!recycled) file.truncate(bytes);
       writeFully(file, encodeSegmentHeader(this.checksum, { storeId, number, firstLsn, bytes }), 0);
-      const zeros = Math.min(bytes, ALLOCATE_BYTES) - SEGMENT_HEADER_BYTES;
-      writeFully(file, ZEROS.subarray(0, zeros), SEGMENT_HEADER_BYTES);
+      if (!recycled) writeFully(file, ZEROS.subarray(0, Math.min(bytes, ALLOCATE_BYTES) - SEGMENT_HEADER_BYTES), SEGMENT_HEADER_BYTES);
       file.sync();
       this.files.rename(temporary, target);
       this.files.syncDirectory(directory);
@@ -209,7 +211,7 @@ export class SegmentWriter {
     this.#seed = segmentSeed(this.checksum, storeId, number);
     this.#offset = SEGMENT_HEADER_BYTES;
     this.#size = bytes;
-    this.#allocated = Math.min(bytes, ALLOCATE_BYTES);
+    this.#allocated = recycled ? bytes : Math.min(bytes, ALLOCATE_BYTES);
     this.#segmentsMade++;
   }
 }

@@ -1,0 +1,49 @@
+/**
+ * Segments that are no longer needed, kept for their blocks: a recycled segment needs no allocation, so
+ * every sync of it costs what a sync over preallocated blocks costs.
+ *
+ * A spare is named after the segment that it was, with the ending `.free`. What it holds never verifies
+ * again: the seed of a frame's checksum contains the number of its segment.
+ */
+
+import path from 'node:path';
+import { ioError } from '../base/errors.js';
+import type { FileSystem } from '../platform/files.js';
+import { segmentName } from './format.js';
+
+const SPARE = /^\d{12}\.free$/;
+/** More spares than this are removed: a burst of writing must not keep its disk space for ever. */
+const SPARES_MAX = 4;
+
+function spareNames(files: FileSystem, directory: string): string[] {
+  return files.list(directory).filter((name) => SPARE.test(name));
+}
+
+/**
+ * Gives a segment up, whose records a checkpoint holds: it becomes a spare, or is removed.
+ * @throws FlashVectorError FV_IO
+ */
+export function retireSegment(files: FileSystem, directory: string, number: number): void {
+  const file = path.join(directory, segmentName(number));
+  try {
+    if (spareNames(files, directory).length < SPARES_MAX) files.rename(file, file.replace(/\.wal$/, '.free'));
+    else files.remove(file);
+    files.syncDirectory(directory);
+  } catch (error) {
+    throw ioError('retiring a log segment', file, error);
+  }
+}
+
+/** Takes a spare of exactly `bytes` and renames it to `target`. @returns whether there was one; system errors pass through */
+export function takeSpare(files: FileSystem, directory: string, bytes: number, target: string): boolean {
+  for (const name of spareNames(files, directory)) {
+    const file = path.join(directory, name);
+    const open = files.open(file, 'read');
+    const size = open.size();
+    open.close();
+    if (size !== bytes) continue;
+    files.rename(file, target);
+    return true;
+  }
+  return false;
+}
