@@ -300,6 +300,11 @@ export class Writer {
     const isStaged = bytes > core.ring.inlineBytesMax;
     const staged = isStaged ? this.#stage(bytes) : 0;
     if (isStaged && staged === 0) return DEFER;
+    if (isStaged) {
+      // Copied while no lock is held and no place in the ring waits for it.
+      const region = core.staging.region;
+      copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
+    }
     let lsn = DEFER;
     const locked = this.#lockShards(batch, patienceMs);
     const blocks: number[] = [];
@@ -309,8 +314,6 @@ export class Writer {
       const at = core.ring.reserve(isStaged ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES);
       if (at === NO_ROOM) return DEFER;
       if (isStaged) {
-        const region = core.staging.region;
-        copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
         lsn = this.#publishStaged(at, staged, bytes, durability);
       } else {
         copyBody(batch, core.ring.bytes, core.ring.words, core.ring.bodyAt(at));
