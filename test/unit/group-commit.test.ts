@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { FlashVectorError } from '../../src/base/errors.js';
 import { KIND_SKIP, recordState } from '../../src/base/record.js';
+import type { FileSystem } from '../../src/platform/files.js';
 import { Checksum } from '../../src/wal/checksum.js';
 import { runGroupCommit, type RecordRun, type RecordSource } from '../../src/wal/group-commit.js';
 import { LogReader } from '../../src/wal/log-reader.js';
@@ -29,6 +30,11 @@ class Source implements RecordSource {
     readonly sizes: number[],
     readonly runOf: () => number,
   ) {}
+
+  /** Records handed out so far. */
+  get taken(): number {
+    return this.#at;
+  }
 
   get drained(): boolean {
     return this.#at === this.sizes.length;
@@ -107,6 +113,49 @@ void t.test('writes, rotates, ends clean, and reads back', (t) => {
   t.equal(write(folder, {}, source), undefined);
   t.equal(source.acknowledged, 120);
   t.same(readBack(folder), { lastLsn: 120, clean: true, records: 120 });
+  t.end();
+});
+
+void t.test('nothing is called durable before a sync that came after its write', (t) => {
+  const folder = tempFolder(t);
+  const source = workload(testSeed(t));
+  const files = createFileSystem({});
+  let takenLsn = 0;
+  let syncedLsn = 0;
+  let early = 0;
+  const watched: FileSystem = {
+    ...files,
+    open: (file, mode) => {
+      const open = files.open(file, mode);
+      return {
+        ...open,
+        sync: () => {
+          open.sync();
+          syncedLsn = takenLsn;
+        },
+      };
+    },
+  };
+  const take = source.take.bind(source);
+  source.take = () => {
+    const run = take();
+    // A rotation syncs the segment before this run's frame is written, so only what came before counts as taken.
+    if (run !== undefined) takenLsn = run.firstLsn - 1;
+    return run;
+  };
+  source.release = () => {
+    takenLsn = source.taken;
+  };
+  source.progress = (_written, durable) => {
+    if (durable > syncedLsn) early++;
+    source.acknowledged = durable;
+  };
+  const end = { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 };
+  const writer = new SegmentWriter(watched, checksum, { directory: folder, storeId, segmentBytes: SEGMENT }, end);
+  runGroupCommit(source, writer, silent, settings, () => performance.now());
+  writer.close();
+  t.equal(early, 0);
+  t.equal(source.acknowledged, 120);
   t.end();
 });
 
