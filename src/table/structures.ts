@@ -19,6 +19,8 @@ import { NO_ROOM, type Ring } from '../memory/ring.js';
 /** What the value codec needs of a dictionary. */
 export interface StructureStore {
   readonly countMax: number;
+  /** How many there are: it only grows, and what is there stays as it is. */
+  readonly count: number;
   load(): string[][];
   /** @returns false when another thread was faster; the caller loads and tries again */
   save(all: string[][], isCompatible: (known: string[][]) => boolean): boolean;

@@ -2,15 +2,19 @@
  * Values: from what the user gives to tagged bytes, and back.
  *
  * Strings, byte arrays, numbers and constants have types of their own and skip msgpack. All else is
- * msgpackr with record structures that every thread of the store shares (structures.ts).
+ * msgpackr with record structures that every thread of the store shares (structures.ts); the common case,
+ * plain objects and arrays of known structure, is done without it, to the same bytes (object-encoder.ts,
+ * object-decoder.ts).
  *
- * msgpackr only ever sees private memory: the scratch to decode from, its own buffer to encode into.
+ * Both only ever see private memory: the scratch to decode from, a buffer of their own to encode into.
  */
 
 import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
 import * as E from './entry.js';
+import { ObjectDecoder, UNKNOWN } from './object-decoder.js';
+import { ObjectEncoder } from './object-encoder.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { StructureStore } from './structures.js';
 
@@ -33,6 +37,8 @@ const PACK_BUFFER_BYTES_MAX = 1024 * 1024;
 
 export class ValueCodec {
   readonly #packr: Packr;
+  readonly #encoder: ObjectEncoder;
+  readonly #decoder: ObjectDecoder;
   #packed: Buffer = Buffer.alloc(0);
   /** msgpackr's own buffer, as last seen, and a view of its words. */
   #target: Buffer | undefined;
@@ -46,6 +52,8 @@ export class ValueCodec {
     readonly scratch: Scratch,
     structures: StructureStore,
   ) {
+    this.#encoder = new ObjectEncoder(structures);
+    this.#decoder = new ObjectDecoder(scratch, structures);
     this.#packr = new Packr({
       copyBuffers: true,
       moreTypes: true,
@@ -74,6 +82,15 @@ export class ValueCodec {
         : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
     ) {
       return;
+    }
+    if (typeof value === 'object' && value !== null) {
+      const length = this.#encoder.encode(value);
+      if (length !== 0) {
+        this.#packed = this.#encoder.bytes;
+        this.#packedStart = 0;
+        this.#packedEnd = length;
+        return;
+      }
     }
     if (isUnstorable(value)) throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     if (value === undefined) throw new FlashVectorError('FV_VALUE', 'a value cannot be undefined; use del to remove a key, or null');
@@ -183,9 +200,10 @@ export class ValueCodec {
       return;
     }
     const at = this.#at();
-    if (length <= WORD_COPY_BYTES_MAX && packed === this.#target) {
+    const isOurs = packed === this.#encoder.bytes;
+    if (length <= WORD_COPY_BYTES_MAX && (isOurs || packed === this.#target)) {
       // msgpackr starts every value at a multiple of 8.
-      const source = this.#targetWords;
+      const source = isOurs ? this.#encoder.words : this.#targetWords;
       const first = from >>> 2;
       const count = wordsOf(length);
       const words = scratch.words;
@@ -195,7 +213,7 @@ export class ValueCodec {
     }
     scratch.words[at + (length >>> 2)] = 0;
     packed.copy(scratch.bytes, at * 4, from, from + length);
-    if (packed.byteOffset === 0 && packed.buffer.byteLength === packed.length) {
+    if (!isOurs && packed.byteOffset === 0 && packed.buffer.byteLength === packed.length) {
       this.#target = packed;
       this.#targetWords = new Int32Array(packed.buffer, 0, packed.length >>> 2);
     }
@@ -203,6 +221,10 @@ export class ValueCodec {
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
   decodeMsgpack(bytes: Buffer, length: number): unknown {
+    if (bytes === this.scratch.readBytes) {
+      const value = this.#decoder.decode(length);
+      if (value !== UNKNOWN) return value;
+    }
     return (this.#packr as LengthUnpackr).unpack(bytes, length);
   }
 }

@@ -1,0 +1,222 @@
+/**
+ * The fast ways of encoding and decoding against msgpackr: the same bytes, the same values, or hands off.
+ */
+
+import fc from 'fast-check';
+import { Packr } from 'msgpackr/pack';
+import { isDeepStrictEqual } from 'node:util';
+import t from 'tap';
+import { ObjectDecoder, UNKNOWN } from '../../src/table/object-decoder.js';
+import { ObjectEncoder } from '../../src/table/object-encoder.js';
+import { Scratch } from '../../src/table/scratch.js';
+import type { StructureStore } from '../../src/table/structures.js';
+import { ValueCodec } from '../../src/table/value-codec.js';
+import { testSeed } from '../support/random.js';
+
+/** Shares every structure at once, up to the limit. */
+class Structures implements StructureStore {
+  readonly countMax = 32;
+  readonly all: string[][] = [];
+
+  get count(): number {
+    return this.all.length;
+  }
+
+  load(): string[][] {
+    return this.all.map((names) => [...names]);
+  }
+
+  save(all: string[][]): boolean {
+    for (let i = this.all.length; i < all.length; i++) this.all.push([...all[i]]);
+    return true;
+  }
+
+  shouldShare(): boolean {
+    return this.all.length < this.countMax;
+  }
+}
+
+function setUp() {
+  const structures = new Structures();
+  const scratch = new Scratch(1);
+  const encoder = new ObjectEncoder(structures);
+  const decoder = new ObjectDecoder(scratch, structures);
+  const packr = new Packr({
+    copyBuffers: true,
+    moreTypes: true,
+    mapsAsObjects: false,
+    useBigIntExtension: true,
+    variableMapSize: true,
+    maxSharedStructures: 32,
+    getStructures: () => structures.load(),
+    saveStructures: (all: unknown) => structures.save(all as string[][]),
+    shouldShareStructure: () => structures.shouldShare(),
+  } as ConstructorParameters<typeof Packr>[0]);
+  const decode = (bytes: Uint8Array): unknown => {
+    // What the value before left behind must not matter.
+    scratch.readBytes.fill(0xa5, 0, bytes.length + 64);
+    scratch.readBytes.set(bytes);
+    return decoder.decode(bytes.length);
+  };
+  return { structures, scratch, encoder, decoder, packr, decode };
+}
+
+/** Packs twice, so that the structures are shared, and lets the encoder learn them. */
+function packShared(packr: Packr, encoder: ObjectEncoder, value: object): Buffer {
+  packr.pack(value);
+  const packed = Buffer.from(packr.pack(value));
+  if (encoder.encode(value) === 0) encoder.encode(value);
+  return packed;
+}
+
+const text = fc.oneof(fc.string(), fc.string({ unit: 'binary', maxLength: 80 }), fc.string({ minLength: 20, maxLength: 300 }));
+const name = fc.oneof(
+  { weight: 40, arbitrary: fc.constantFrom('id', 'name', 'tags', '7', 'a b') },
+  { weight: 20, arbitrary: fc.string() },
+  { weight: 1, arbitrary: fc.constantFrom('constructor', '__proto__', '') },
+);
+const number = fc.oneof(fc.integer(), fc.double(), fc.integer({ min: -300, max: 300 }), fc.nat(0xffff), fc.maxSafeInteger());
+const leaf = fc.oneof(text, number, fc.boolean(), fc.constant(null), fc.constant(undefined));
+const { value: anyValue } = fc.letrec((tie) => ({
+  value: fc.oneof({ maxDepth: 3 }, leaf, tie('object'), fc.array(tie('value'), { maxLength: 20 })),
+  object: fc.dictionary(name, tie('value'), {
+    maxKeys: 8,
+    noNullPrototype: true,
+  }),
+}));
+const structured = fc.oneof(fc.dictionary(name, anyValue, { maxKeys: 8, noNullPrototype: true }), fc.array(anyValue));
+
+void t.test('the same bytes as msgpackr, and the same value back, or left alone', async (t) => {
+  const seed = testSeed(t);
+  let encoded = 0;
+  let decoded = 0;
+  fc.assert(
+    fc.property(structured, (value) => {
+      const { packr, encoder, decode } = setUp();
+      const packed = packShared(packr, encoder, value);
+      const length = encoder.encode(value);
+      if (length !== 0) {
+        encoded++;
+        if (!packed.equals(encoder.bytes.subarray(0, length))) return false;
+      }
+      const back = decode(packed);
+      if (back === UNKNOWN) return true;
+      decoded++;
+      return isDeepStrictEqual(back, packr.unpack(packed));
+    }),
+    { seed, numRuns: 3000 },
+  );
+  t.ok(encoded > 1000, `encoded ${encoded} of 3000`);
+  t.ok(decoded > 1000, `decoded ${decoded} of 3000`);
+});
+
+void t.test('damaged bytes decode to something or to UNKNOWN, and never throw', async (t) => {
+  const seed = testSeed(t);
+  const { packr, encoder, decode } = setUp();
+  const value = {
+    id: 70_000,
+    name: 'Ada',
+    tags: ['x', 'a longer tag of more than forty-eight characters, all of them plain'],
+    in: { deep: [1.5, null] },
+  };
+  const packed = packShared(packr, encoder, value);
+  t.same(decode(packed), value);
+  fc.assert(
+    fc.property(fc.nat(packed.length - 1), fc.nat(255), fc.nat(packed.length), (at, byte, length) => {
+      const damaged = Buffer.from(packed.subarray(0, length));
+      if (at < length) damaged[at] = byte;
+      if (length > 0) decode(damaged);
+      return true;
+    }),
+    { seed, numRuns: 5000 },
+  );
+});
+
+void t.test('strings of every length, ASCII and not, as field and as element', async (t) => {
+  const { packr, encoder, decode } = setUp();
+  packShared(packr, encoder, { s: '', t: [] });
+  const lengths = [...Array.from({ length: 130 }, (_, i) => i), 255, 256, 257, 4000, 5000];
+  for (const length of lengths) {
+    for (const end of ['x', 'é', '€', '🐎']) {
+      const s = 'a'.repeat(length) + end;
+      const value = { s, t: [s, length] };
+      const packed = Buffer.from(packr.pack(value));
+      const used = encoder.encode(value);
+      if (used !== 0) t.ok(packed.equals(encoder.bytes.subarray(0, used)), `bytes of ${length} and ${end}`);
+      else t.ok(s.length >= 2000, `encoded: ${length} and ${end}`);
+      t.same(decode(packed), value, `value of ${length} and ${end}`);
+    }
+  }
+});
+
+void t.test('what the encoder must leave to msgpackr', async (t) => {
+  const { packr, encoder } = setUp();
+  packShared(packr, encoder, { a: 1, b: 2 });
+  class Point {
+    a = 1;
+    b = 2;
+  }
+  const inherited = Object.create({ b: 2 }) as Record<string, unknown>;
+  inherited['a'] = 1;
+  const cycle: Record<string, unknown> = { a: 1 };
+  cycle['b'] = cycle;
+  t.not(encoder.encode({ a: 1, b: 2 }), 0);
+  t.equal(encoder.encode({ b: 2, a: 1 }), 0, 'another order');
+  t.equal(encoder.encode({ a: 1 }), 0, 'a prefix');
+  t.equal(encoder.encode(new Point()), 0, 'an instance');
+  t.equal(encoder.encode(inherited), 0, 'inherited fields do not count');
+  t.equal(encoder.encode(Object.assign(Object.create(null), { a: 1, b: 2 }) as object), 0, 'no prototype');
+  t.equal(encoder.encode({ a: 1, b: 2n }), 0, 'bigint');
+  t.not(encoder.encode({ a: 1, b: 2 }), 0);
+  t.equal(encoder.encode({ a: 1, b: () => 1 }), 0, 'function');
+  t.equal(encoder.encode({ a: 1, b: new Date() }), 0, 'date');
+  t.equal(encoder.encode({ a: 1, b: 'x\ud800' }), 0, 'lone surrogate');
+  t.equal(encoder.encode(cycle), 0, 'cycle');
+  t.equal(encoder.encode({ a: 1, b: 'x'.repeat(20_000) }), 0, 'too long');
+  t.equal(encoder.encode({ a: 1, b: Array.from({ length: 17_000 }, () => 1) }), 0, 'too many');
+});
+
+void t.test('the encoder comes back after a run of values that were not for it', async (t) => {
+  const { packr, encoder } = setUp();
+  packShared(packr, encoder, { a: 1 });
+  for (let i = 0; i < 1000; i++) encoder.encode(new Map());
+  let tries = 0;
+  while (encoder.encode({ a: 1 }) === 0) tries++;
+  t.ok(tries <= 32, `after ${tries} values`);
+  t.not(encoder.encode({ a: 2 }), 0);
+});
+
+void t.test('a getter that encodes, and one that throws', async (t) => {
+  const { structures, scratch } = setUp();
+  const codec = new ValueCodec(scratch, structures);
+  const encode = (value: unknown): Buffer => {
+    codec.prepare(value);
+    scratch.keyLength = 0;
+    codec.place(value);
+    return Buffer.from(scratch.bytes.subarray(8, 8 + scratch.valueLength));
+  };
+  const plain = { a: 1, b: 'inner', c: 3 };
+  for (let i = 0; i < 3; i++) encode(plain);
+  const expected = encode({ a: 'before', b: 'got', c: 'after' });
+  let inner: Buffer | undefined;
+  const tricky = {
+    a: 'before',
+    get b() {
+      inner = encode(plain);
+      return 'got';
+    },
+    c: 'after',
+  };
+  t.ok(encode(tricky).equals(expected));
+  t.ok(inner?.equals(encode(plain)));
+  t.throws(() =>
+    encode({
+      a: 1,
+      get b() {
+        throw new Error('mine');
+      },
+      c: 1,
+    }),
+  );
+  t.ok(encode(tricky).equals(expected), 'works on after a getter threw');
+});
