@@ -14,6 +14,7 @@ import { DURABILITY_MEMORY, KIND_STRUCTURE, RECORD_HEADER_WORDS } from '../base/
 import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { acquire, release } from '../memory/lock.js';
+import { findIllFormed } from './ill-formed.js';
 import { NO_ROOM, type Ring } from '../memory/ring.js';
 
 /** What the value codec needs of a dictionary. */
@@ -73,6 +74,8 @@ export class Dictionary implements StructureStore {
     const text = JSON.stringify(keys);
     if (text.length * 3 > STRUCTURE_BYTES_MAX && Buffer.byteLength(text) > STRUCTURE_BYTES_MAX) return false;
     if (this.#seen.has(text)) return true;
+    // Left inside its value, where it is noticed and refused (ill-formed.ts).
+    if (findIllFormed(keys) !== undefined) return false;
     if (this.#seen.size >= SEEN_MAX) this.#seen.clear();
     this.#seen.add(text);
     return false;

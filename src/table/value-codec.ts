@@ -13,6 +13,7 @@ import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
 import * as E from './entry.js';
+import { findIllFormed, maybeIllFormed } from './ill-formed.js';
 import { ObjectDecoder, UNKNOWN } from './object-decoder.js';
 import { ObjectEncoder } from './object-encoder.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
@@ -103,6 +104,7 @@ export class ValueCodec {
       // A pack that has saved a new structure returns a view of just the value instead of the whole buffer.
       this.#packedStart = packed.start ?? 0;
       this.#packedEnd = packed.end ?? packed.length;
+      if (maybeIllFormed(packed.subarray(this.#packedStart, this.#packedEnd))) refuseIllFormed(value);
     } catch (error) {
       throw packError(error, value);
     } finally {
@@ -242,6 +244,15 @@ function isUnstorable(value: unknown): boolean {
     value instanceof WeakSet ||
     value instanceof WeakRef ||
     value instanceof SharedArrayBuffer
+  );
+}
+
+function refuseIllFormed(value: unknown): void {
+  const text = findIllFormed(value);
+  if (text === undefined) return;
+  throw new FlashVectorError(
+    'FV_VALUE',
+    `a string inside a value must be well-formed Unicode; this one has a lone surrogate: ${describe(text)}`,
   );
 }
 

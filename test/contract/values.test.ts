@@ -158,3 +158,25 @@ void t.test('a getter of a value may use the store', async (t) => {
   t.same(db.get('inner'), { from: 'getter' });
   await db.close();
 });
+
+void t.test('a lone surrogate inside a value is refused, never replaced', async (t) => {
+  const db = await open(tempFolder(t));
+  const bad = [
+    { a: 'x\ud800' },
+    ['\udfff'],
+    { deep: [{ er: `${'a'.repeat(100)}\ud83d` }] },
+    { '\ud800': 1 },
+    new Map([['k', '\ud800']]),
+    new Set(['\ud800']),
+  ];
+  for (const value of bad) {
+    for (let i = 0; i < 3; i++) await t.rejects(db.put('k', value), { code: 'FV_VALUE', message: /lone surrogate/ });
+  }
+  t.equal(db.get('k'), undefined);
+  const good = { a: '🐎', b: '\ufffd', c: ['í', Buffer.from([0xed, 0xa0, 0x80]).length] };
+  for (let i = 0; i < 3; i++) {
+    await db.put('k', good);
+    t.same(db.get('k'), good);
+  }
+  await db.close();
+});
