@@ -9,7 +9,7 @@ import { claimSlot } from '../src/memory/registry.js';
 import { RingReader } from '../src/memory/ring-reader.js';
 import type { FileSystemSource } from '../src/platform/files.js';
 import { loadFileSystem } from '../src/platform/load-files.js';
-import { Checksum } from '../src/wal/checksum.js';
+import { Checksum } from '../src/platform/checksum.js';
 import { runGroupCommit, type RecordSource } from '../src/wal/group-commit.js';
 import { SegmentWriter, type LogEnd } from '../src/wal/segment-writer.js';
 

@@ -12,7 +12,7 @@ import { Scratch } from '../src/table/scratch.js';
 import { Shard } from '../src/table/shard.js';
 import { Dictionary } from '../src/table/structures.js';
 import { ValueCodec } from '../src/table/value-codec.js';
-import { Checksum } from '../src/wal/checksum.js';
+import { Checksum } from '../src/platform/checksum.js';
 import { LogReader, type LogSummary } from '../src/wal/log-reader.js';
 import { visitRecords } from '../src/wal/records.js';
 

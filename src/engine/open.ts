@@ -19,7 +19,7 @@ import type { FileSystem, FileSystemSource } from '../platform/files.js';
 import { loadFileSystem } from '../platform/load-files.js';
 import { NODE_FILES } from '../platform/node-files.js';
 import { createTable } from '../table/hash-table.js';
-import { Checksum } from '../wal/checksum.js';
+import { Checksum } from '../platform/checksum.js';
 import { segmentNumber } from '../wal/format.js';
 import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
 import type { LogSummary } from '../wal/log-reader.js';

@@ -6,13 +6,15 @@
  */
 
 import { FlashVectorError } from '../base/errors.js';
-import type { Checksum } from './checksum.js';
+import type { Checksum } from '../platform/checksum.js';
+import { readCount as readLsn, sealPage, verifyPage, writeCount as writeLsn, type PageKind } from '../platform/page.js';
 
 export const FORMAT_VERSION = 1;
 
 // Segment header: one page, so that no frame ever shares a page with it.
 export const SEGMENT_HEADER_BYTES = 4096;
-const SEGMENT_MAGIC = 0x4c41_5756_4653_4c46n; // "FLSFVWAL"
+/** "FLSFVWAL" */
+const SEGMENT_PAGE: PageKind = { magic: 0x4c41_5756_4653_4c46n, version: FORMAT_VERSION, what: 'segment header' };
 // Frame header.
 export const FRAME_HEADER_BYTES = 64;
 const FRAME_MAGIC = 0x4d52_4656; // "VFRM"
@@ -23,7 +25,8 @@ export const FRAME_CLEAN = 1;
 // Identity file.
 export const IDENTITY_NAME = 'store.fv';
 const IDENTITY_BYTES = 64;
-const IDENTITY_MAGIC = 0x4449_5654_5341_4c46n; // "FLASTVID"
+/** "FLASTVID" */
+const IDENTITY_PAGE: PageKind = { magic: 0x4449_5654_5341_4c46n, version: FORMAT_VERSION, what: 'identity file' };
 
 export interface SegmentHeader {
   storeId: Buffer;
@@ -63,68 +66,33 @@ export function segmentSeed(checksum: Checksum, storeId: Buffer, number: number)
   return checksum.of(source, 0n);
 }
 
-function readLsn(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
-}
-
-function writeLsn(bytes: Buffer, value: number, at: number): void {
-  bytes.writeUInt32LE(value >>> 0, at);
-  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4);
-}
-
 export function encodeSegmentHeader(checksum: Checksum, header: SegmentHeader): Buffer {
   const page = Buffer.alloc(SEGMENT_HEADER_BYTES);
-  page.writeBigUInt64LE(SEGMENT_MAGIC, 8);
-  page.writeUInt32LE(FORMAT_VERSION, 16);
-  page.writeUInt32LE(SEGMENT_HEADER_BYTES, 20);
   header.storeId.copy(page, 24);
   writeLsn(page, header.number, 40);
   writeLsn(page, header.firstLsn, 48);
   writeLsn(page, header.bytes, 56);
-  page.writeBigUInt64LE(checksum.of(page.subarray(8), 0n), 0);
+  sealPage(checksum, page, SEGMENT_PAGE);
   return page;
 }
 
 /** @throws FlashVectorError FV_CORRUPT or FV_VERSION, with the file */
 export function decodeSegmentHeader(checksum: Checksum, page: Buffer, file: string): SegmentHeader {
-  verifyPage(checksum, page, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, file, 'segment header');
+  verifyPage(checksum, page, SEGMENT_HEADER_BYTES, SEGMENT_PAGE, file);
   return { storeId: Buffer.from(page.subarray(24, 40)), number: readLsn(page, 40), firstLsn: readLsn(page, 48), bytes: readLsn(page, 56) };
-}
-
-/** The checksum comes before the version: a version that is only damage must not be believed. */
-function verifyPage(checksum: Checksum, page: Buffer, bytes: number, magic: bigint, file: string, what: string): void {
-  if (page.length < bytes) {
-    throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} is cut off after ${page.length} of ${bytes} bytes`, {
-      file,
-      offset: page.length,
-    });
-  }
-  if (page.readBigUInt64LE(0) !== checksum.of(page.subarray(8, bytes), 0n) || page.readBigUInt64LE(8) !== magic) {
-    throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} fails its check`, { file, offset: 0 });
-  }
-  const version = page.readUInt32LE(16);
-  if (version !== FORMAT_VERSION) {
-    throw new FlashVectorError('FV_VERSION', `${file} has format version ${version}; this build reads version ${FORMAT_VERSION}`, {
-      file,
-      offset: 16,
-    });
-  }
 }
 
 export function encodeIdentity(checksum: Checksum, storeId: Buffer, createdMs: number): Buffer {
   const page = Buffer.alloc(IDENTITY_BYTES);
-  page.writeBigUInt64LE(IDENTITY_MAGIC, 8);
-  page.writeUInt32LE(FORMAT_VERSION, 16);
-  page.writeUInt32LE(IDENTITY_BYTES, 20);
   storeId.copy(page, 24);
   writeLsn(page, createdMs, 40);
-  page.writeBigUInt64LE(checksum.of(page.subarray(8), 0n), 0);
+  sealPage(checksum, page, IDENTITY_PAGE);
   return page;
 }
 
 /** @returns the store's id @throws FlashVectorError FV_CORRUPT or FV_VERSION */
 export function decodeIdentity(checksum: Checksum, page: Buffer, file: string): Buffer {
-  verifyPage(checksum, page, IDENTITY_BYTES, IDENTITY_MAGIC, file, 'identity file');
+  verifyPage(checksum, page, IDENTITY_BYTES, IDENTITY_PAGE, file);
   if (page.length !== IDENTITY_BYTES) {
     throw new FlashVectorError('FV_CORRUPT', `${file} has ${page.length} bytes instead of ${IDENTITY_BYTES}`, {
       file,

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { FlashVectorError, ioError } from '../base/errors.js';
 import { readFully, writeFully, type FileSystem } from '../platform/files.js';
-import type { Checksum } from './checksum.js';
+import type { Checksum } from '../platform/checksum.js';
 import { IDENTITY_NAME, decodeIdentity, encodeIdentity, segmentNumber } from './format.js';
 
 /** Reads the store's id. @returns `undefined` when the folder holds no store @throws FlashVectorError FV_CORRUPT, FV_VERSION, FV_IO */

@@ -17,7 +17,7 @@
 import path from 'node:path';
 import { FlashVectorError, ioError } from '../base/errors.js';
 import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
-import type { Checksum } from './checksum.js';
+import type { Checksum } from '../platform/checksum.js';
 import {
   FRAME_CLEAN,
   FRAME_HEADER_BYTES,

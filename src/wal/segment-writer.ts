@@ -14,7 +14,7 @@
 import path from 'node:path';
 import { assert, ioError } from '../base/errors.js';
 import { writeFully, type FileSystem, type OpenFile } from '../platform/files.js';
-import type { Checksum } from './checksum.js';
+import type { Checksum } from '../platform/checksum.js';
 import {
   FRAME_CLEAN,
   FRAME_HEADER_BYTES,

@@ -8,7 +8,7 @@ import t from 'tap';
 import fs from 'node:fs';
 import path from 'node:path';
 import { FlashVectorError, open } from '../../src/index.js';
-import { Checksum } from '../../src/wal/checksum.js';
+import { Checksum } from '../../src/platform/checksum.js';
 import { decodeIdentity } from '../../src/wal/format.js';
 import { LogReader } from '../../src/wal/log-reader.js';
 import { createFileSystem } from '../../src/platform/node-files.js';

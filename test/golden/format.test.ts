@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { open } from '../../src/index.js';
 import { lsnLow } from '../../src/base/lsn.js';
-import { Checksum } from '../../src/wal/checksum.js';
+import { Checksum } from '../../src/platform/checksum.js';
 import {
   FORMAT_VERSION,
   FRAME_HEADER_BYTES,

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { FlashVectorError } from '../../src/base/errors.js';
 import { KIND_SKIP, recordState } from '../../src/base/record.js';
 import type { FileSystem } from '../../src/platform/files.js';
-import { Checksum } from '../../src/wal/checksum.js';
+import { Checksum } from '../../src/platform/checksum.js';
 import { runGroupCommit, type RecordRun, type RecordSource } from '../../src/wal/group-commit.js';
 import { LogReader } from '../../src/wal/log-reader.js';
 import { SegmentWriter } from '../../src/wal/segment-writer.js';
