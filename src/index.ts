@@ -9,4 +9,5 @@ export type { BatchOperation, Entry, FlashVector, Key } from './engine/database.
 export type { ChainedBatch } from './engine/chained-batch.js';
 export type { StoreHandle } from './engine/handle.js';
 export type { ShardStats, Stats, Status } from './engine/stats.js';
+export type { CheckpointReport, CheckpointStats } from './engine/checkpoints.js';
 export type { LatencySummary } from './memory/metrics.js';

@@ -1,26 +1,28 @@
-/** Pool task: reads the log and applies this task's share of the shards. */
+/** Pool tasks of recovery: loading parts of a checkpoint, and replaying the log into this task's share of the shards. */
 
 import type { MessagePort } from 'node:worker_threads';
 import { toErrorData, type ErrorData } from '../src/base/errors.js';
+import type { PartSummary } from '../src/checkpoint/format.js';
+import { readPart } from '../src/checkpoint/part-reader.js';
 import { Control } from '../src/memory/control.js';
 import { CONTROL_HASH_SEED } from '../src/memory/layout.js';
 import { Region } from '../src/memory/region.js';
-import type { FileSystemSource } from '../src/platform/files.js';
+import { Checksum } from '../src/platform/checksum.js';
+import type { FileSystem, FileSystemSource } from '../src/platform/files.js';
 import { loadFileSystem } from '../src/platform/load-files.js';
+import { Loader } from '../src/table/load.js';
 import { Replayer, type Partition } from '../src/table/replay.js';
 import { Scratch } from '../src/table/scratch.js';
 import { Shard } from '../src/table/shard.js';
 import { Dictionary } from '../src/table/structures.js';
 import { ValueCodec } from '../src/table/value-codec.js';
-import { Checksum } from '../src/platform/checksum.js';
 import { LogReader, type LogSummary } from '../src/wal/log-reader.js';
 import { visitRecords } from '../src/wal/records.js';
 
-export interface RecoverTask {
+interface Common {
   directory: string;
   files: FileSystemSource;
   storeId: Uint8Array;
-  segmentBytes: number;
   control: SharedArrayBuffer;
   shards: SharedArrayBuffer[];
   partition: Partition;
@@ -28,7 +30,23 @@ export interface RecoverTask {
   progress?: MessagePort;
 }
 
-export type RecoverResult = { summary: LogSummary; error?: undefined } | { error: ErrorData };
+/** Loads every `partition.count`-th of the parts. */
+export interface LoadTask extends Common {
+  kind: 'load';
+  checkpoint: number;
+  parts: PartSummary[];
+}
+
+export interface ReplayTask extends Common {
+  kind: 'replay';
+  segmentBytes: number;
+  startLsn: number;
+}
+
+export type RecoverTask = LoadTask | ReplayTask;
+export type RecoverResult = { loaded?: number; summary?: LogSummary; error?: undefined } | { error: ErrorData };
+
+const PROGRESS_BYTES = 16 * 1024 * 1024;
 
 export default async function recover(task: RecoverTask): Promise<RecoverResult> {
   try {
@@ -39,20 +57,48 @@ export default async function recover(task: RecoverTask): Promise<RecoverResult>
     const dictionary = new Dictionary(control, 0, undefined);
     const codec = new ValueCodec(scratch, dictionary);
     const shards = task.shards.map((buffer, i) => new Shard(new Region(buffer, control.words), i, scratch, codec, 0));
-    const replayer = new Replayer(shards, scratch, dictionary, task.partition);
-    const reader = new LogReader(files, checksum, task.directory, Buffer.from(task.storeId), task.segmentBytes);
-    let records = 0;
-    const summary = reader.read({
-      frame: (header, payload, file, offset) => {
-        records += header.records;
-        visitRecords(payload, header.records, header.firstLsn, file, offset, replayer);
-      },
-      progress: (bytesRead, bytesTotal) => task.progress?.postMessage([bytesRead, bytesTotal, records]),
-    });
-    return { summary };
+    if (task.kind === 'load') return { loaded: load(files, checksum, new Loader(shards, scratch, task.partition.index + 1), task) };
+    return { summary: replay(files, checksum, new Replayer(shards, scratch, dictionary, task.partition), task) };
   } catch (error) {
     return { error: toErrorData(error) };
   } finally {
     task.progress?.close();
   }
+}
+
+function load(files: FileSystem, checksum: Checksum, loader: Loader, task: LoadTask): number {
+  const { partition, parts, checkpoint } = task;
+  const storeId = Buffer.from(task.storeId);
+  const own = parts.filter((_, i) => i % partition.count === partition.index);
+  const total = own.reduce((sum, part) => sum + part.bytes, 0);
+  let before = 0;
+  let told = 0;
+  for (const part of own) {
+    readPart(files, checksum, task.directory, { storeId, checkpoint, part: part.part }, part, {
+      entry: (entry, payload) => loader.entry(entry, payload),
+      progress: (bytes) => {
+        if (before + bytes - told < PROGRESS_BYTES) return;
+        told = before + bytes;
+        task.progress?.postMessage([told, total, loader.loaded]);
+      },
+    });
+    before += part.bytes;
+  }
+  task.progress?.postMessage([total, total, loader.loaded]);
+  return loader.loaded;
+}
+
+function replay(files: FileSystem, checksum: Checksum, replayer: Replayer, task: ReplayTask): LogSummary {
+  const reader = new LogReader(files, checksum, task.directory, Buffer.from(task.storeId), task.segmentBytes);
+  let records = 0;
+  return reader.read(
+    {
+      frame: (header, payload, file, offset) => {
+        records += header.records;
+        visitRecords(payload, header.records, header.firstLsn, file, offset, replayer);
+      },
+      progress: (bytesRead, bytesTotal) => task.progress?.postMessage([bytesRead, bytesTotal, records]),
+    },
+    task.startLsn,
+  );
 }

@@ -13,11 +13,11 @@ export type Durability = 'sync' | 'interval' | 'memory';
 
 export interface RecoveryProgress {
   /** What recovery is doing. */
-  phase: 'scan' | 'replay' | 'done';
-  /** Bytes of log read so far, and in all. */
+  phase: 'load' | 'replay' | 'done';
+  /** Bytes read so far, and in all: of the checkpoint while it is loaded, of the log while it is replayed. */
   bytesRead: number;
   bytesTotal: number;
-  /** Records applied so far. */
+  /** Entries loaded or records replayed so far. */
   records: number;
 }
 
@@ -39,6 +39,13 @@ export interface OpenOptions {
   ringBytes?: number;
   /** Threads for recovery and other background work, 1 to 64. Number of cores, at most 8. */
   poolThreads?: number;
+  /** Longest time between checkpoints while anything is written, in seconds, 0 (none by time) to 31,536,000. 300. */
+  snapshotIntervalSeconds?: number;
+  /**
+   * Bytes of log after which a checkpoint is made, 64 KiB to 2^53. By default half the size of the last
+   * checkpoint, and at least 64 MiB: so log and checkpoints together stay below three times the data.
+   */
+  checkpointLogBytes?: number;
   /** Opens for reading only; no file is created, changed or locked. `false`. */
   readOnly?: boolean;
   /** Creates the store when there is none. `true`. */
@@ -49,7 +56,8 @@ export interface OpenOptions {
   onProgress?: (progress: RecoveryProgress) => void;
 }
 
-export type ResolvedOptions = Required<Omit<OpenOptions, 'onProgress'>> & Pick<OpenOptions, 'onProgress'>;
+type Unset = 'onProgress' | 'checkpointLogBytes';
+export type ResolvedOptions = Required<Omit<OpenOptions, Unset>> & Pick<OpenOptions, Unset>;
 
 const MIB = 1024 * 1024;
 /** What a region can reach: V8 refuses a growable SharedArrayBuffer of 4 GiB and more. */
@@ -86,6 +94,8 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   walSegmentBytes: integer(65_536, 1024 * MIB),
   ringBytes: powerOfTwo(65_536, 256 * MIB),
   poolThreads: integer(1, 64),
+  snapshotIntervalSeconds: integer(0, 31_536_000),
+  checkpointLogBytes: integer(65_536, Number.MAX_SAFE_INTEGER),
   readOnly: boolean,
   createIfMissing: boolean,
   errorIfExists: boolean,
@@ -121,6 +131,8 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     walSegmentBytes: options.walSegmentBytes ?? 64 * MIB,
     ringBytes: options.ringBytes ?? 4 * MIB,
     poolThreads: options.poolThreads ?? Math.min(8, availableParallelism()),
+    snapshotIntervalSeconds: options.snapshotIntervalSeconds ?? 300,
+    checkpointLogBytes: options.checkpointLogBytes,
     readOnly: options.readOnly ?? false,
     createIfMissing: options.createIfMissing ?? true,
     errorIfExists: options.errorIfExists ?? false,

@@ -5,6 +5,7 @@ import { describe } from '../base/errors.js';
 import { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { freeSlot, takeSlot, threadWord } from '../memory/registry.js';
+import { askForCheckpoint } from './checkpoint-request.js';
 import { Core } from './core.js';
 import { FlashVector } from './database.js';
 import { isStoreHandle, type StoreHandle } from './handle.js';
@@ -29,6 +30,8 @@ export async function attach(handle: StoreHandle): Promise<FlashVector> {
   // Workers that this thread creates may use the store too, and only this thread hears of their end.
   const watch = new ThreadWatch(core, () => undefined);
   return new FlashVector(core, writer, {
+    checkpoint: () => askForCheckpoint(core.control),
+    checkpoints: undefined,
     close: async () => {
       await writer.idle();
       watch.dispose();

@@ -24,6 +24,7 @@ import { encodeKey } from '../table/key-codec.js';
 import type { ShardEntry } from '../table/shard.js';
 import { EncodedBatch } from './batch.js';
 import { ChainedBatch } from './chained-batch.js';
+import type { CheckpointReport, CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
@@ -42,6 +43,8 @@ export type BatchOperation = { type: 'put'; key: Key; value: unknown } | { type:
 
 interface FlashVectorEvents {
   error: [error: Error];
+  /** A checkpoint has ended, for whatever reason it was made; on the owner's object. */
+  checkpoint: [report: CheckpointReport];
   readonly: [cause: Error];
   close: [];
 }
@@ -52,9 +55,12 @@ const PUT_SAMPLE_MASK = 15;
 /** Tries of `update` against other writers of the same key before it gives up with FV_CONFLICT. */
 const UPDATE_ATTEMPTS = 1000;
 
-/** How closing works for this object: different for the owner and for an attached thread. */
+/** What differs between the owner's object and that of an attached thread. */
 export interface Lifecycle {
   close(db: FlashVector): Promise<void>;
+  checkpoint(): Promise<number>;
+  /** `undefined` where nobody knows: only the owner makes checkpoints. */
+  readonly checkpoints: CheckpointStats | undefined;
 }
 
 export class FlashVector extends EventEmitter<FlashVectorEvents> implements AsyncDisposable {
@@ -416,16 +422,9 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   async flush(): Promise<number> {
     this.#checkWritable();
     await this.#writer.idle();
-    const { control, ring, staging } = this.#core;
+    const { control, staging } = this.#core;
     const lsn = control.lastLsn;
-    if (lsn !== 0) {
-      // Written first: a request that came before the write would not cover it.
-      await this.#writer.acks.join(lsn, DURABILITY_INTERVAL);
-      const durable = this.#writer.acks.join(lsn, DURABILITY_SYNC);
-      Atomics.store(this.#words, L.CONTROL_SYNC_REQUESTED, 1);
-      ring.wakeLog(DURABILITY_SYNC);
-      await durable;
-    }
+    await this.#writer.makeDurable(lsn);
     staging.reclaim();
     return lsn;
   }
@@ -441,10 +440,25 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     return this.#core.handle;
   }
 
+  /**
+   * Writes a checkpoint of everything acknowledged so far, in the background, and gives up the log before it. A call
+   * while one is being written waits for it and for another one. Writers go on meanwhile.
+   * Resolves with the checkpoint's LSN: every write below it is in the checkpoint.
+   * Rejects with `FV_IO` (nothing is lost and the store goes on), `FV_READONLY`, `FV_CLOSED`, `FV_ABORTED` (the store closed).
+   */
+  checkpoint(): Promise<number> {
+    try {
+      this.#checkWritable();
+      return this.#lifecycle.checkpoint();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
   /** Counts, sizes and latencies of the whole store. Cost: some 100 µs; disturbs nobody. */
   stats(): Stats {
     this.#foldContention();
-    return collectStats(this.#core);
+    return { ...collectStats(this.#core), checkpoints: this.#lifecycle.checkpoints };
   }
 
   #foldContention(): void {

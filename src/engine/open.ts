@@ -5,10 +5,10 @@
 
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
-import { MessageChannel } from 'node:worker_threads';
-import { FlashVectorError, assert, describe, fromErrorData, ioError } from '../base/errors.js';
+import { FlashVectorError, assert, describe, ioError } from '../base/errors.js';
 import { REGION_BYTES_MAX, resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
+import { removeDebris } from '../checkpoint/catalog.js';
 import { createControl, memoryUnits, type Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
@@ -20,15 +20,15 @@ import { loadFileSystem } from '../platform/load-files.js';
 import { NODE_FILES } from '../platform/node-files.js';
 import { createTable } from '../table/hash-table.js';
 import { Checksum } from '../platform/checksum.js';
-import { segmentNumber } from '../wal/format.js';
 import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
 import type { LogSummary } from '../wal/log-reader.js';
 import type { LogTask } from '../../workers/log.js';
-import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
+import { Checkpointer, type CheckpointBase, type CheckpointSettings } from './checkpoints.js';
 import { Core } from './core.js';
-import { FlashVector } from './database.js';
+import { FlashVector, type Lifecycle } from './database.js';
 import type { StoreHandle } from './handle.js';
 import { Pool } from './pool.js';
+import { Recovery } from './recovery.js';
 import { ThreadWatch } from './threads.js';
 import { Writer } from './writer.js';
 
@@ -38,8 +38,6 @@ export interface Environment {
 }
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
-/** Recovery runs in one thread below this many log segments: starting another costs more than it saves. */
-const PARALLEL_SEGMENTS = 2;
 /** Longest that closing waits for writes that other threads have deferred. */
 const DEFERRED_TIMEOUT_MS = 30_000;
 const POLL_MS = 5;
@@ -96,14 +94,6 @@ function createMemory(options: ResolvedOptions): StoreHandle {
   };
 }
 
-function listFolder(files: FileSystem, directory: string): string[] {
-  try {
-    return files.list(directory);
-  } catch (error) {
-    throw ioError('listing the folder', directory, error);
-  }
-}
-
 /** The steps of opening, and what of them is to be undone when one fails. */
 class Opening {
   #lock: FolderLock | undefined;
@@ -112,6 +102,7 @@ class Opening {
   #watch: ThreadWatch | undefined;
   #writer: Writer | undefined;
   #logTask: Promise<unknown> | undefined;
+  #checkpointer: Checkpointer | undefined;
   #closing = false;
   #db: FlashVector | undefined;
   #announced = false;
@@ -132,28 +123,65 @@ class Opening {
       this.#lock = await lockFolder(directory);
       try {
         removeTemporaries(files, directory);
+        removeDebris(files, directory);
       } catch (error) {
         throw ioError('opening the store', directory, error);
       }
     }
     const storeId = this.#identify(files, checksum);
-    const handle = createMemory(options);
+    const pool = new Pool(options.poolThreads);
+    this.#pool = pool;
+    const source = this.environment.files;
+    const recovery = new Recovery(source, files, checksum, directory, storeId, options, pool, () => createMemory(options));
+    const { handle, summary, base } = await recovery.run();
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
     claimSlot(core.control, L.OWNER_SLOT);
     this.#watch = new ThreadWatch(core, (failure) => this.#announceFailure(failure));
-    this.#pool = new Pool(options.poolThreads);
-    const summary = await this.#recover(files, storeId, handle);
     core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
     this.#startLsn(core.control, summary.end.lastLsn);
     const writer = new Writer(core);
     this.#writer = writer;
     if (options.readOnly) Atomics.store(core.words, L.CONTROL_STATUS, L.STATUS_READONLY);
-    const db = new FlashVector(core, writer, { close: () => this.#close() });
+    const db = new FlashVector(core, writer, this.#lifecycle());
     this.#db = db;
-    if (options.readOnly) await this.#pool.destroy();
-    else await this.#startLog(storeId, handle, summary, db);
+    if (options.readOnly) {
+      await pool.destroy();
+      return db;
+    }
+    await this.#startLog(storeId, handle, summary, db);
+    this.#startCheckpoints(core, writer, pool, storeId, base, db);
     return db;
+  }
+
+  #lifecycle(): Lifecycle {
+    const checkpointer = (): Checkpointer | undefined => this.#checkpointer;
+    return {
+      close: () => this.#close(),
+      checkpoint: () => {
+        const running = checkpointer();
+        assert(running !== undefined, 'a store that can be written has its checkpoints');
+        return running.request();
+      },
+      get checkpoints() {
+        return checkpointer()?.stats;
+      },
+    };
+  }
+
+  #startCheckpoints(core: Core, writer: Writer, pool: Pool, storeId: Buffer, base: CheckpointBase, db: FlashVector): void {
+    const { directory, options } = this;
+    const settings: CheckpointSettings = {
+      directory,
+      files: this.environment.files,
+      storeId,
+      intervalMs: options.snapshotIntervalSeconds * 1000,
+      logBytes: options.checkpointLogBytes ?? 0,
+    };
+    this.#checkpointer = new Checkpointer(core, writer, pool, settings, base, (report) => {
+      // Apart from the caller: what a listener throws is the listener's own.
+      setImmediate(() => db.emit('checkpoint', report));
+    });
   }
 
   #makeFolder(files: FileSystem): void {
@@ -184,40 +212,6 @@ class Opening {
     if (options.errorIfExists)
       throw new FlashVectorError('FV_IO', `there is a store in ${directory} already, and errorIfExists is set`, { file: directory });
     return storeId;
-  }
-
-  async #recover(files: FileSystem, storeId: Buffer, handle: StoreHandle): Promise<LogSummary> {
-    const { directory, options } = this;
-    const segments = listFolder(files, directory).filter((name) => segmentNumber(name) !== undefined).length;
-    const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(options.poolThreads, options.shards);
-    const results = await Promise.all(Array.from({ length: count }, (_, index) => this.#recoverPart(storeId, handle, { index, count })));
-    for (const result of results) if (result.error !== undefined) throw fromErrorData(result.error);
-    const [first] = results as { summary: LogSummary }[];
-    options.onProgress?.({ phase: 'done', bytesRead: 0, bytesTotal: 0, records: first.summary.records });
-    return first.summary;
-  }
-
-  #recoverPart(storeId: Buffer, handle: StoreHandle, partition: RecoverTask['partition']): Promise<RecoverResult> {
-    const { directory, options } = this;
-    const task: RecoverTask = {
-      directory,
-      files: this.environment.files,
-      storeId,
-      segmentBytes: options.walSegmentBytes,
-      control: handle.control,
-      shards: [...handle.shards],
-      partition,
-    };
-    const onProgress = options.onProgress;
-    const pool = this.#poolOrThrow();
-    if (partition.index !== 0) return pool.run<RecoverTask, RecoverResult>('recover', task);
-    if (onProgress === undefined) return pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
-    const { port1, port2 } = new MessageChannel();
-    port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) =>
-      onProgress({ phase: 'replay', bytesRead, bytesTotal, records }),
-    );
-    port1.unref();
-    return pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
   }
 
   #poolOrThrow(): Pool {
@@ -288,6 +282,7 @@ class Opening {
     const { control, words } = core;
     Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSING);
     if (!this.options.readOnly) {
+      await this.#checkpointer?.stop();
       await writer.idle();
       await this.#otherThreadsDone(core);
       Atomics.store(words, L.CONTROL_LOG_STOP, 1);
@@ -321,6 +316,7 @@ class Opening {
 
   /** Gives everything back that was taken so far. */
   async undo(): Promise<void> {
+    await this.#checkpointer?.stop();
     this.#watch?.dispose();
     this.#writer?.dispose();
     if (this.#core !== undefined) Atomics.store(this.#core.words, L.CONTROL_STATUS, L.STATUS_CLOSED);

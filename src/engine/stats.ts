@@ -14,6 +14,7 @@ import {
   REGION_VALUE_BYTES,
   type Region,
 } from '../memory/region.js';
+import type { CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 
 export type Status = 'open' | 'readonly' | 'closing' | 'closed';
@@ -89,6 +90,8 @@ export interface Stats {
     sync: M.LatencySummary;
   };
   threads: number;
+  /** In the owner's thread only. */
+  checkpoints: CheckpointStats | undefined;
 }
 
 const STATUSES: Status[] = ['open', 'readonly', 'closing', 'closed'];
@@ -117,7 +120,7 @@ function shardStats(region: Region, entries: number): ShardStats {
   };
 }
 
-export function collectStats(core: Core): Stats {
+export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
   const { control, words } = core;
   const shards = core.shards.map((shard) => shardStats(shard.region, shard.entryCount));
   const sum = (pick: (shard: ShardStats) => number): number => shards.reduce((total, shard) => total + pick(shard), 0);

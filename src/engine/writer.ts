@@ -86,6 +86,17 @@ export class Writer {
     return this.#deferred.length !== 0;
   }
 
+  /** Resolves when every record up to `lsn`, which is reserved, is on disk. Rejects with FV_IO, FV_CLOSED. */
+  async makeDurable(lsn: number): Promise<void> {
+    if (lsn === 0) return;
+    // Written first: a request that came before the write would not cover it.
+    await this.acks.join(lsn, R.DURABILITY_INTERVAL);
+    const durable = this.acks.join(lsn, R.DURABILITY_SYNC);
+    Atomics.store(this.#words, L.CONTROL_SYNC_REQUESTED, 1);
+    this.#core.ring.wakeLog(R.DURABILITY_SYNC);
+    await durable;
+  }
+
   // One key -----------------------------------------------------------------------------------
 
   /** Writes the put or delete in the scratch. */

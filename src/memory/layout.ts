@@ -108,7 +108,22 @@ export const CONTROL_DICTIONARY_BYTES = 131;
 /** A line that nobody reads: the target of the fence (see fence.ts). */
 export const CONTROL_FENCE = 144;
 
-export const FAILURE_AREA_WORD = 160;
+// Line 10: the checkpoint under way.
+/** 1: pool tasks of the checkpoint are to stop. Written by the owner. */
+export const CONTROL_CHECKPOINT_ABORT = 160;
+/** Entries written so far. Atomics.add by the pool tasks; taken back to 0 by the owner before they start. */
+export const CONTROL_CHECKPOINT_ENTRIES = 161;
+/** Bumped and notified by a thread that wants a checkpoint; the owner waits on it asynchronously. */
+export const CONTROL_CHECKPOINT_REQUESTS = 162;
+/** Bumped and notified by the owner when a checkpoint has ended; who wants one waits on it asynchronously. */
+export const CONTROL_CHECKPOINT_ENDS = 163;
+/** Requests that were there when the checkpoint that ended last began, and 1 if it failed. Written by the owner before ENDS. */
+export const CONTROL_CHECKPOINT_SERVED = 164;
+export const CONTROL_CHECKPOINT_FAILED = 165;
+/** Start LSN of the newest checkpoint; three words (see Control.storeLsn). Written by the owner before ENDS. */
+export const CONTROL_CHECKPOINT_LSN = 166;
+
+export const FAILURE_AREA_WORD = 176;
 export const FAILURE_AREA_BYTES = 4096;
 
 export const DICTIONARY_AREA_WORD = FAILURE_AREA_WORD + FAILURE_AREA_BYTES / 4;

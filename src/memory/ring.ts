@@ -51,6 +51,7 @@ export class Ring {
   readonly #mask: number;
   readonly #self: number;
   readonly #threadWord: number;
+  readonly #store: Control;
   /** Times that the log lock was not free at once; read and reset by the metrics. */
   lockWaits = 0;
   /** Records longer than this are staged (see staging.ts) so that no record fills the ring. */
@@ -59,6 +60,7 @@ export class Ring {
   constructor(buffer: SharedArrayBuffer, control: Control, slot: number) {
     this.words = new Int32Array(buffer);
     this.bytes = Buffer.from(buffer);
+    this.#store = control;
     this.#control = control.words;
     this.#mask = buffer.byteLength / 8 - 1;
     this.#self = slot + 1;
@@ -111,6 +113,24 @@ export class Ring {
     storeRelease(control, L.CONTROL_RING_HEAD, (head + pad + units) | 0);
     release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
     return at;
+  }
+
+  /**
+   * The LSN below which every record is in the tables. Exact for a moment: under the log lock nobody begins a record.
+   * @throws FlashVectorError FV_TIMEOUT when the log lock's holder is stuck
+   */
+  appliedBelow(): number {
+    const control = this.#control;
+    acquire(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS, this.#self, 'log');
+    let below = lsnFrom(control[L.CONTROL_NEXT_LSN + L.LSN_LOW], control[L.CONTROL_NEXT_LSN]);
+    for (let slot = 0; slot < L.THREADS_MAX; slot++) {
+      const word = threadWord(this.#store, slot);
+      if (Atomics.load(control, word + L.THREAD_BUSY) === 0) continue;
+      const at = (Atomics.load(control, word + L.THREAD_APPLYING) & this.#mask) * 2;
+      below = Math.min(below, this.lsnAt(at));
+    }
+    release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
+    return below;
   }
 
   /** Ring position of the record that this thread has reserved last. */

@@ -1,6 +1,6 @@
 /** xxhash64 over buffers, shared memory included. Load once a thread; then synchronous. */
 
-import xxhash, { type XXHashAPI } from 'xxhash-wasm';
+import xxhash, { type XXHash, type XXHashAPI } from 'xxhash-wasm';
 
 /** Longer input is hashed in pieces, so that the hash's own memory stays small. */
 const PIECE_BYTES = 256 * 1024;
@@ -19,6 +19,11 @@ export class Checksum {
   of(bytes: Uint8Array, seed: bigint): bigint {
     if (bytes.length <= PIECE_BYTES) return this.#api.h64Raw(bytes, seed);
     return this.ofParts([bytes], seed);
+  }
+
+  /** Begins a checksum over pieces of at most PIECE_BYTES each. */
+  start(seed: bigint): XXHash<bigint> {
+    return this.#api.create64(seed);
   }
 
   /** Checksum of several buffers one behind the other. */

@@ -125,6 +125,28 @@ export class HashTable {
     }
   }
 
+  /** Whether a slot holds this hash and this entry: the entry is live then. Without the lock, as good as the version. */
+  refersTo(hash: number, unit: number): boolean {
+    const words = this.region.words;
+    const limit = words.length;
+    const pointer = words[REGION_DIRECTORY] * 2 + directoryIndex(hash, words[REGION_DEPTH]);
+    if (pointer >>> 0 >= limit) return false;
+    let segment = words[pointer] * 2;
+    for (let hops = 0; hops < 1_000_000; hops++) {
+      if (segment <= 0 || segment + SEGMENT_WORDS > limit) return false;
+      let index = home(hash);
+      for (let probes = 0; probes < SEGMENT_SLOTS; probes++) {
+        const slot = segment + SEGMENT_HEADER_WORDS + index * 2;
+        if (words[slot + 1] === 0) break;
+        if (words[slot + 1] === unit && words[slot] === hash) return true;
+        index = index + 1 === SEGMENT_SLOTS ? 0 : index + 1;
+      }
+      segment = words[segment + SEGMENT_OVERFLOW] * 2;
+      if (segment === 0) return false;
+    }
+    return false;
+  }
+
   /** As `find`, under the lock, and remembers the slot. @returns word index of the entry, or ABSENT */
   locate(scratch: Scratch): number {
     const words = this.region.words;
@@ -313,12 +335,14 @@ export class HashTable {
    * over the table. The walk visits segments by rising prefix; one that splits meanwhile is met in
    * two parts, never twice. Without the lock, what is collected is only good if the version held.
    * @param into receives units of entries
+   * @param hashes receives their hashes, if given
    * @returns how many hash values the segment spans, as a power of two (its exponent), or RETRY
    */
-  collect(prefix: number, into: number[]): number {
+  collect(prefix: number, into: number[], hashes?: number[]): number {
     const words = this.region.words;
     const limit = words.length;
     into.length = 0;
+    if (hashes !== undefined) hashes.length = 0;
     const pointer = words[REGION_DIRECTORY] * 2 + directoryIndex(prefix, words[REGION_DEPTH]);
     if (pointer >>> 0 >= limit) return RETRY;
     let segment = words[pointer] * 2;
@@ -326,8 +350,11 @@ export class HashTable {
     const span = 32 - (words[segment] & DEPTH_MASK);
     for (let hops = 0; hops < 1_000_000; hops++) {
       for (let i = 0; i < SEGMENT_SLOTS; i++) {
-        const unit = words[segment + SEGMENT_HEADER_WORDS + i * 2 + 1];
-        if (unit !== 0) into.push(unit);
+        const slot = segment + SEGMENT_HEADER_WORDS + i * 2;
+        const unit = words[slot + 1];
+        if (unit === 0) continue;
+        into.push(unit);
+        if (hashes !== undefined) hashes.push(words[slot]);
       }
       const overflow = words[segment + SEGMENT_OVERFLOW];
       if (overflow === 0) return span;

@@ -46,7 +46,7 @@ export interface ShardEntry {
 export class Shard {
   readonly table: HashTable;
   readonly lockWord: number;
-  readonly #versionWord: number;
+  readonly versionWord: number;
   readonly #entriesWord: number;
   readonly #control: Int32Array;
   readonly #slot: number;
@@ -72,7 +72,7 @@ export class Shard {
     this.#control = region.control;
     this.#slot = slot;
     this.lockWord = L.shardWord(index);
-    this.#versionWord = this.lockWord + L.SHARD_VERSION;
+    this.versionWord = this.lockWord + L.SHARD_VERSION;
     this.#entriesWord = this.lockWord + L.SHARD_ENTRIES;
     this.#packedBytes = scratch.readBytes;
   }
@@ -86,7 +86,7 @@ export class Shard {
   /** The value of the key in the scratch, or `undefined`. */
   get(): unknown {
     const control = this.#control;
-    const versionWord = this.#versionWord;
+    const versionWord = this.versionWord;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
       const version = loadAcquire(control, versionWord);
       if ((version & 1) === 0) {
@@ -113,11 +113,11 @@ export class Shard {
   has(): boolean {
     const control = this.#control;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
-      const version = Atomics.load(control, this.#versionWord);
+      const version = Atomics.load(control, this.versionWord);
       if ((version & 1) === 0) {
         const entry = this.table.find(this.scratch);
         fence(control);
-        if (entry !== RETRY && Atomics.load(control, this.#versionWord) === version) return entry !== ABSENT;
+        if (entry !== RETRY && Atomics.load(control, this.versionWord) === version) return entry !== ABSENT;
         this.region.refresh();
       } else {
         this.#awaitEven();
@@ -141,7 +141,7 @@ export class Shard {
       const entry = this.table.find(this.scratch);
       if (entry === ABSENT) return undefined;
       assert(entry !== RETRY, 'the hash table is whole while its lock is held');
-      value = this.#capture(entry, Atomics.load(this.#control, this.#versionWord));
+      value = this.#capture(entry, Atomics.load(this.#control, this.versionWord));
       assert(value !== TORN, 'an entry is whole while its lock is held');
     } finally {
       releaseRead(this.#control, this.lockWord, this.#slot);
@@ -151,7 +151,7 @@ export class Shard {
 
   #awaitEven(): void {
     for (let i = 0; i < ODD_SPINS; i++) {
-      if ((Atomics.load(this.#control, this.#versionWord) & 1) === 0) return;
+      if ((Atomics.load(this.#control, this.versionWord) & 1) === 0) return;
     }
   }
 
@@ -177,7 +177,7 @@ export class Shard {
     if (length < 0 || at + wordsOf(length) > words.length) return TORN;
     if (length > CHECKED_COPY_BYTES) {
       fence(this.#control);
-      if (Atomics.load(this.#control, this.#versionWord) !== version) return TORN;
+      if (Atomics.load(this.#control, this.versionWord) !== version) return TORN;
     }
     const start = at * 4;
     switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
@@ -235,7 +235,7 @@ export class Shard {
       const underLock = attempt >= OPTIMISTIC_ATTEMPTS;
       if (underLock) acquireRead(control, this.lockWord, this.#slot);
       try {
-        const version = Atomics.load(control, this.#versionWord);
+        const version = Atomics.load(control, this.versionWord);
         if ((version & 1) !== 0) {
           this.#awaitEven();
           continue;
@@ -245,7 +245,7 @@ export class Shard {
         const span = this.table.collect(prefix | 0, units);
         const whole = span !== RETRY && units.every((unit) => this.#walkEntry(unit * 2, version, into));
         fence(control);
-        if (whole && Atomics.load(control, this.#versionWord) === version) return (prefix >>> 0) + 2 ** span;
+        if (whole && Atomics.load(control, this.versionWord) === version) return (prefix >>> 0) + 2 ** span;
         this.region.refresh();
       } finally {
         if (underLock) releaseRead(control, this.lockWord, this.#slot);
@@ -265,7 +265,7 @@ export class Shard {
     if (value === PACKED) {
       // The version is checked before decoding: torn bytes must not reach msgpackr.
       fence(this.#control);
-      if (Atomics.load(this.#control, this.#versionWord) !== version) return false;
+      if (Atomics.load(this.#control, this.versionWord) !== version) return false;
       value = this.#decode();
     }
     if (value === TORN) return false;
@@ -293,19 +293,19 @@ export class Shard {
   #beginChange(): void {
     if (this.#changeOpen) return;
     const control = this.#control;
-    storeRelease(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
+    storeRelease(control, this.versionWord, (control[this.versionWord] + 1) | 0);
     fence(control);
   }
 
   #endChange(): void {
     if (this.#changeOpen) return;
     const control = this.#control;
-    storeRelease(control, this.#versionWord, (control[this.#versionWord] + 1) | 0);
+    storeRelease(control, this.versionWord, (control[this.versionWord] + 1) | 0);
   }
 
   /** Value of an entry that `locate` found. */
   valueLocked(entry: number): unknown {
-    const value = this.#capture(entry, Atomics.load(this.#control, this.#versionWord));
+    const value = this.#capture(entry, Atomics.load(this.#control, this.versionWord));
     return value === PACKED ? this.#decode() : value;
   }
 

@@ -1,5 +1,6 @@
 /**
- * Reads a log from its first segment to its end, and tells a torn tail from damage.
+ * Reads a log from the segment that holds a given LSN to its end, and tells a torn tail from damage.
+ * Segments before that one are what a checkpoint made superfluous; they are not looked at.
  *
  * A frame that fails its check ends the log. What it means depends on what lies behind it:
  *
@@ -44,6 +45,8 @@ export interface LogSummary {
   clean: boolean;
   frames: number;
   records: number;
+  /** Bytes of frames, of those that a replay needs. */
+  bytes: number;
   /** Where a torn tail was cut off, if one was. */
   tornTail?: { file: string; offset: number };
 }
@@ -90,6 +93,7 @@ export class LogReader {
   #bytesRead = 0;
   #bytesTotal = 0;
   #bytesReported = 0;
+  #startLsn = 1;
 
   constructor(
     readonly files: FileSystem,
@@ -100,17 +104,24 @@ export class LogReader {
   ) {}
 
   /**
-   * Reads the whole log.
+   * Reads the log from LSN `startLsn` on; frames that end before it are checked and not visited.
    * @throws FlashVectorError FV_CORRUPT with file, offset and LSNs; FV_VERSION; FV_IO
    */
-  read(visitor: LogVisitor): LogSummary {
+  read(visitor: LogVisitor, startLsn = 1): LogSummary {
+    this.#startLsn = startLsn;
     const segments = this.#openSegments();
     try {
       const summary: LogSummary = {
-        end: { segment: 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: 0 },
+        end: {
+          segment: 1,
+          offset: 0,
+          segmentBytes: this.segmentBytes,
+          lastLsn: segments.length === 0 ? 0 : segments[0].header.firstLsn - 1,
+        },
         clean: true,
         frames: 0,
         records: 0,
+        bytes: 0,
       };
       for (let i = 0; i < segments.length; i++) this.#readSegment(segments[i], segments[i + 1], summary, visitor);
       visitor.progress(this.#bytesTotal, this.#bytesTotal);
@@ -123,15 +134,21 @@ export class LogReader {
   #openSegments(): Segment[] {
     const segments: Segment[] = [];
     try {
-      let names: string[];
+      let numbers: number[];
       try {
-        names = this.files.list(this.directory);
+        numbers = this.files.list(this.directory).flatMap((name) => segmentNumber(name) ?? []);
       } catch (error) {
         throw ioError('listing the folder', this.directory, error);
       }
-      for (const name of names) {
-        const number = segmentNumber(name);
-        if (number !== undefined) segments.push(this.#openSegment(name, number, segments.at(-1)));
+      // Backwards, until the segment that holds the first record to be read.
+      for (let i = numbers.length - 1; i >= 0; i--) {
+        const segment = this.#openSegment(numbers[i], segments.at(0));
+        segments.unshift(segment);
+        if (segment.header.firstLsn <= this.#startLsn) break;
+      }
+      const first = segments.at(0);
+      if (first === undefined ? this.#startLsn > 1 : first.header.firstLsn > this.#startLsn) {
+        throw this.#missing(first === undefined ? 1 : first.number - 1, first?.file);
       }
     } catch (error) {
       for (const segment of segments) segment.open.close();
@@ -141,16 +158,15 @@ export class LogReader {
     return segments;
   }
 
-  #openSegment(name: string, number: number, before: Segment | undefined): Segment {
-    const file = path.join(this.directory, name);
-    const expected = before === undefined ? 1 : before.number + 1;
-    if (number !== expected) {
-      const missing = path.join(this.directory, segmentName(expected));
-      throw new FlashVectorError('FV_CORRUPT', `log segment ${missing} is missing; the next one there is ${name}`, {
-        file: missing,
-        offset: 0,
-      });
-    }
+  #missing(number: number, after: string | undefined): FlashVectorError {
+    const file = path.join(this.directory, segmentName(Math.max(1, number)));
+    const what = after === undefined ? 'there is no log at all' : `the next one there is ${path.basename(after)}`;
+    return new FlashVectorError('FV_CORRUPT', `log segment ${file} is missing; ${what}`, { file, offset: 0, lsn: this.#startLsn });
+  }
+
+  #openSegment(number: number, after: Segment | undefined): Segment {
+    const file = path.join(this.directory, segmentName(number));
+    if (after !== undefined && number !== after.number - 1) throw this.#missing(after.number - 1, after.file);
     let open: OpenFile;
     try {
       open = this.files.open(file, 'read');
@@ -212,7 +228,10 @@ export class LogReader {
         );
       }
       const payload = window.at(offset, FRAME_HEADER_BYTES + header.payloadBytes).subarray(FRAME_HEADER_BYTES);
-      visitor.frame(header, payload, file, offset + FRAME_HEADER_BYTES);
+      if (header.lastLsn >= this.#startLsn) {
+        summary.bytes += FRAME_HEADER_BYTES + payload.length;
+        visitor.frame(header, payload, file, offset + FRAME_HEADER_BYTES);
+      }
       clean = (header.flags & FRAME_CLEAN) !== 0;
       summary.frames++;
       summary.records += header.records;

@@ -196,7 +196,7 @@ export class SegmentWriter {
     this.#offset = 0;
     let recycled = false;
     this.#attempt('making a log segment', () => {
-      recycled = takeSpare(this.files, directory, bytes, temporary);
+      recycled = takeSpare(this.files, directory, bytes, temporary, bytes === this.settings.segmentBytes);
       const file = this.files.open(temporary, recycled ? 'update' : 'create');
       this.#file = file;
       if (!recycled) file.truncate(bytes);

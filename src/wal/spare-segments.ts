@@ -13,7 +13,7 @@ import { segmentName } from './format.js';
 
 const SPARE = /^\d{12}\.free$/;
 /** More spares than this are removed: a burst of writing must not keep its disk space for ever. */
-const SPARES_MAX = 4;
+const SPARES_MAX = 2;
 
 function spareNames(files: FileSystem, directory: string): string[] {
   return files.list(directory).filter((name) => SPARE.test(name));
@@ -34,14 +34,21 @@ export function retireSegment(files: FileSystem, directory: string, number: numb
   }
 }
 
-/** Takes a spare of exactly `bytes` and renames it to `target`. @returns whether there was one; system errors pass through */
-export function takeSpare(files: FileSystem, directory: string, bytes: number, target: string): boolean {
+/**
+ * Takes a spare of exactly `bytes` and renames it to `target`. System errors pass through.
+ * @param isUsual whether this is the size that segments have as a rule: spares of another one are removed on the way
+ * @returns whether there was one
+ */
+export function takeSpare(files: FileSystem, directory: string, bytes: number, target: string, isUsual: boolean): boolean {
   for (const name of spareNames(files, directory)) {
     const file = path.join(directory, name);
     const open = files.open(file, 'read');
     const size = open.size();
     open.close();
-    if (size !== bytes) continue;
+    if (size !== bytes) {
+      if (isUsual) files.remove(file);
+      continue;
+    }
     files.rename(file, target);
     return true;
   }

@@ -1,0 +1,143 @@
+/** Reads a part of a checkpoint, block by block, checking everything before it is believed. */
+
+import path from 'node:path';
+import { FlashVectorError, ioError } from '../base/errors.js';
+import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, KEY_LENGTH_MASK, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
+import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
+import type { Checksum } from '../platform/checksum.js';
+import {
+  BLOCK_HEADER_BYTES,
+  ENTRY_HEADER_WORDS,
+  PART_HEADER_BYTES,
+  checkPartHeader,
+  decodeBlockHeader,
+  partName,
+  partSeed,
+  type BlockHeader,
+  type PartIdentity,
+  type PartSummary,
+} from './format.js';
+
+/** An entry as it lies in a block; offsets are into `payload`. The object is reused. */
+interface StoredEntry {
+  /** Key length, value type and flags, as in word 0 of an operation. */
+  meta: number;
+  keyLength: number;
+  valueLength: number;
+  lsnLow: number;
+  lsnHigh: number;
+  keyStart: number;
+  valueStart: number;
+}
+
+export interface PartVisitor {
+  entry(entry: StoredEntry, payload: Buffer): void;
+  /** After each block: bytes read so far. */
+  progress(bytes: number): void;
+}
+
+const READ_BYTES = 1024 * 1024;
+/** An entry's key and value with their headers, and some more. */
+const PAYLOAD_BYTES_MAX = VALUE_BYTES_MAX + 128 * 1024;
+
+class PartReader {
+  #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  #start = 0;
+  #length = 0;
+
+  constructor(
+    readonly open: OpenFile,
+    readonly file: string,
+  ) {}
+
+  /** Bytes at `offset`, fewer at the end of the file. Valid until the next call. */
+  at(offset: number, length: number): Buffer {
+    if (offset < this.#start || offset + length > this.#start + this.#length) {
+      if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(length);
+      this.#start = offset;
+      try {
+        this.#length = readFully(this.open, this.#buffer, this.#buffer.length, offset);
+      } catch (error) {
+        throw ioError('reading a checkpoint part', this.file, error, offset);
+      }
+    }
+    const from = offset - this.#start;
+    return this.#buffer.subarray(from, Math.min(from + length, this.#length));
+  }
+}
+
+/**
+ * Reads a whole part and holds it against what the manifest says of it.
+ * @throws FlashVectorError FV_CORRUPT with file and offset, FV_VERSION, FV_IO
+ */
+export function readPart(
+  files: FileSystem,
+  checksum: Checksum,
+  directory: string,
+  identity: PartIdentity,
+  expected: PartSummary,
+  visitor: PartVisitor,
+): void {
+  const file = path.join(directory, partName(identity.checkpoint, identity.part));
+  const corrupt = (offset: number, what: string): FlashVectorError =>
+    new FlashVectorError('FV_CORRUPT', `${file} is damaged at offset ${offset}: ${what}`, { file, offset });
+  let open: OpenFile;
+  try {
+    if (!files.exists(file)) throw new FlashVectorError('FV_CORRUPT', `checkpoint part ${file} is missing`, { file, offset: 0 });
+    open = files.open(file, 'read');
+  } catch (error) {
+    throw ioError('opening a checkpoint part', file, error);
+  }
+  try {
+    const size = open.size();
+    if (size !== expected.bytes) throw corrupt(Math.min(size, expected.bytes), `it has ${size} bytes instead of ${expected.bytes}`);
+    const reader = new PartReader(open, file);
+    checkPartHeader(checksum, reader.at(0, PART_HEADER_BYTES), identity, file);
+    const seed = partSeed(checksum, identity);
+    const sums: Buffer[] = [];
+    let entries = 0;
+    let offset = PART_HEADER_BYTES;
+    for (;;) {
+      const head = reader.at(offset, BLOCK_HEADER_BYTES);
+      const header = head.length < BLOCK_HEADER_BYTES ? undefined : decodeBlockHeader(head, 0);
+      if (header === undefined || header.index !== sums.length || header.payloadBytes > PAYLOAD_BYTES_MAX)
+        throw corrupt(offset, `block ${sums.length} does not begin here`);
+      const block = reader.at(offset, BLOCK_HEADER_BYTES + header.payloadBytes);
+      if (block.length !== BLOCK_HEADER_BYTES + header.payloadBytes || header.checksum !== checksum.of(block.subarray(8), seed))
+        throw corrupt(offset, `block ${header.index} fails its check`);
+      sums.push(Buffer.from(block.subarray(0, 8)));
+      visitEntries(block.subarray(BLOCK_HEADER_BYTES), header, visitor, (at, what) => corrupt(offset + BLOCK_HEADER_BYTES + at, what));
+      entries += header.entries;
+      offset += block.length;
+      visitor.progress(offset);
+      if (header.isLast) break;
+    }
+    if (offset !== size) throw corrupt(offset, `${size - offset} bytes follow the last block`);
+    const whole = checksum.of(Buffer.concat(sums), seed);
+    if (entries !== expected.entries || sums.length !== expected.blocks || whole !== expected.checksum)
+      throw corrupt(0, 'it is not the part that the manifest describes');
+  } finally {
+    open.close();
+  }
+}
+
+function visitEntries(payload: Buffer, header: BlockHeader, visitor: PartVisitor, corrupt: (at: number, what: string) => Error): void {
+  const entry: StoredEntry = { meta: 0, keyLength: 0, valueLength: 0, lsnLow: 0, lsnHigh: 0, keyStart: 0, valueStart: 0 };
+  let at = 0;
+  for (let i = 0; i < header.entries; i++) {
+    if (at + ENTRY_HEADER_WORDS * 4 > payload.length) throw corrupt(at, 'an entry lies past the end of its block');
+    entry.meta = payload.readInt32LE(at);
+    entry.keyLength = entry.meta & KEY_LENGTH_MASK;
+    entry.valueLength = payload.readUInt32LE(at + 4);
+    entry.lsnLow = payload.readInt32LE(at + 8);
+    entry.lsnHigh = payload.readInt32LE(at + 12);
+    entry.keyStart = at + ENTRY_HEADER_WORDS * 4;
+    entry.valueStart = entry.keyStart + wordsOf(entry.keyLength) * 4;
+    at = entry.valueStart + wordsOf(entry.valueLength) * 4;
+    const flags = (entry.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    if (entry.keyLength === 0 || at > payload.length || entry.meta >>> 24 !== 0 || flags > 1)
+      throw corrupt(entry.keyStart - ENTRY_HEADER_WORDS * 4, 'an entry has wrong lengths');
+    visitor.entry(entry, payload);
+  }
+  if (at !== payload.length) throw corrupt(at, 'a block has bytes behind its last entry');
+}

@@ -1,0 +1,198 @@
+/**
+ * Writes one part of a checkpoint: gathers entries into blocks, and streams a value that is too long for
+ * a block. Its memory is one block, whatever the data.
+ *
+ * The file is synced every SYNC_EVERY_BYTES, so that the log's own syncs never wait behind
+ * all of a checkpoint.
+ */
+
+import path from 'node:path';
+import { assert, ioError } from '../base/errors.js';
+import { writeFully, type FileSystem, type OpenFile } from '../platform/files.js';
+import type { Checksum } from '../platform/checksum.js';
+import {
+  BLOCK_HEADER_BYTES,
+  ENTRY_HEADER_WORDS,
+  PART_HEADER_BYTES,
+  encodeBlockHeader,
+  encodePartHeader,
+  partName,
+  partSeed,
+  type PartIdentity,
+  type PartSummary,
+} from './format.js';
+
+const BLOCK_BYTES = 256 * 1024;
+const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
+/** Pieces in which a long value is copied and written. */
+const PIECE_BYTES = 256 * 1024;
+
+/** Where entries come from; implemented over a shard (table/capture.ts). */
+export interface EntrySource {
+  /**
+   * Copies the next entry to word `at` of `into`.
+   * @returns words copied; 0 at the end; minus the words needed when they pass `limit`: asked again, it gives the same entry
+   */
+  next(into: Int32Array, at: number, limit: number): number;
+  /** Copies the head of the long entry that `next` has announced: header and key. @returns its words, or 0 when it is gone */
+  openLong(into: Int32Array, at: number): number;
+  /** Copies a piece of its value. @returns false when it has changed meanwhile: it is in the log then, and is left out here */
+  readLong(offset: number, into: Buffer, at: number, length: number): boolean;
+  /** Goes past the long entry. */
+  closeLong(): void;
+}
+
+export class PartWriter {
+  readonly #block = Buffer.from(new ArrayBuffer(BLOCK_BYTES));
+  readonly #words = new Int32Array(this.#block.buffer);
+  readonly #seed: bigint;
+  readonly #path: string;
+  readonly #file: OpenFile;
+  #offset = 0;
+  #unsynced = 0;
+  #entries = 0;
+  #blocks = 0;
+  #blockEntries = 0;
+  /** Words in use in the block, its header included. */
+  #used = BLOCK_HEADER_BYTES / 4;
+  readonly #checksums: Buffer[] = [];
+
+  /** @throws FlashVectorError FV_IO */
+  constructor(
+    files: FileSystem,
+    readonly checksum: Checksum,
+    directory: string,
+    readonly identity: PartIdentity,
+  ) {
+    this.#seed = partSeed(checksum, identity);
+    this.#path = path.join(directory, partName(identity.checkpoint, identity.part));
+    try {
+      this.#file = files.open(this.#path, 'create');
+    } catch (error) {
+      throw ioError('creating a checkpoint part', this.#path, error);
+    }
+    this.#write(encodePartHeader(checksum, identity), 0);
+    this.#offset = PART_HEADER_BYTES;
+  }
+
+  get bytes(): number {
+    return this.#offset;
+  }
+
+  get entries(): number {
+    return this.#entries + this.#blockEntries;
+  }
+
+  /** Writes what the source gives, to its end. @param onBlock called after every block; may throw to stop */
+  add(source: EntrySource, onBlock: () => void): void {
+    const limit = this.#words.length;
+    for (;;) {
+      const words = source.next(this.#words, this.#used, limit);
+      if (words > 0) {
+        this.#used += words;
+        this.#blockEntries++;
+        continue;
+      }
+      if (words === 0) return;
+      if (this.#blockEntries > 0) {
+        this.#flush(false);
+        onBlock();
+      }
+      if (-words > limit - this.#used) {
+        this.#addLong(source, onBlock);
+        source.closeLong();
+      }
+    }
+  }
+
+  /** Writes the last block and syncs. @throws FlashVectorError FV_IO */
+  finish(): PartSummary {
+    if (this.#blockEntries > 0) this.#flush(false);
+    this.#flush(true);
+    try {
+      // What a long entry that was given up has left behind.
+      this.#file.truncate(this.#offset);
+      this.#file.sync();
+      this.#file.close();
+    } catch (error) {
+      throw ioError('finishing a checkpoint part', this.#path, error, this.#offset);
+    }
+    return {
+      part: this.identity.part,
+      bytes: this.#offset,
+      entries: this.#entries,
+      blocks: this.#blocks,
+      checksum: this.checksum.of(Buffer.concat(this.#checksums), this.#seed),
+    };
+  }
+
+  /** Lets go of the file after a failure. */
+  abandon(): void {
+    try {
+      this.#file.close();
+    } catch {
+      // The failure that led here is the one to be told.
+    }
+  }
+
+  #write(bytes: Buffer, position: number): void {
+    try {
+      writeFully(this.#file, bytes, position);
+      this.#unsynced += bytes.length;
+      if (this.#unsynced < SYNC_EVERY_BYTES) return;
+      this.#file.sync();
+      this.#unsynced = 0;
+    } catch (error) {
+      throw ioError('writing a checkpoint part', this.#path, error, position);
+    }
+  }
+
+  #flush(isLast: boolean): void {
+    const bytes = this.#used * 4;
+    encodeBlockHeader(this.#block, 0, bytes - BLOCK_HEADER_BYTES, this.#blockEntries, this.#blocks, isLast);
+    const block = this.#block.subarray(0, bytes);
+    const sum = this.checksum.of(block.subarray(8), this.#seed);
+    this.#block.writeBigUInt64LE(sum, 0);
+    this.#write(block, this.#offset);
+    this.#endBlock(bytes, this.#blockEntries);
+  }
+
+  #endBlock(bytes: number, entries: number): void {
+    this.#checksums.push(Buffer.from(this.#block.subarray(0, 8)));
+    this.#offset += bytes;
+    this.#blocks++;
+    this.#entries += entries;
+    this.#blockEntries = 0;
+    this.#used = BLOCK_HEADER_BYTES / 4;
+  }
+
+  /** A block of one long entry. Its header is written last: until then the file ends before it. */
+  #addLong(source: EntrySource, onBlock: () => void): void {
+    const start = BLOCK_HEADER_BYTES / 4;
+    const headWords = source.openLong(this.#words, start);
+    if (headWords === 0) return;
+    const valueBytes = this.#words[start + 1] >>> 0;
+    const padded = (valueBytes + 3) & ~3;
+    assert(headWords >= ENTRY_HEADER_WORDS, 'the head of an entry holds its header');
+    encodeBlockHeader(this.#block, 0, headWords * 4 + padded, 1, this.#blocks, false);
+    const head = this.#block.subarray(0, BLOCK_HEADER_BYTES + headWords * 4);
+    const hash = this.checksum.start(this.#seed);
+    hash.update(head.subarray(8));
+    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    let position = this.#offset + head.length;
+    for (let at = 0; at < valueBytes; at += PIECE_BYTES) {
+      const length = Math.min(PIECE_BYTES, valueBytes - at);
+      if (!source.readLong(at, piece, 0, length)) return;
+      const end = (length + 3) & ~3;
+      piece.fill(0, length, end);
+      const part = piece.subarray(0, end);
+      hash.update(part);
+      this.#write(part, position);
+      position += end;
+      onBlock();
+    }
+    this.#block.writeBigUInt64LE(hash.digest(), 0);
+    this.#write(head, this.#offset);
+    this.#endBlock(head.length + padded, 1);
+  }
+}

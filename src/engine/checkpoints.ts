@@ -1,0 +1,301 @@
+/**
+ * The owner's side of checkpoints: when one is made, and its steps. The work itself is done in the pool.
+ *
+ * Steps: note the LSN below which everything has been applied; let the pool write the parts; wait until the
+ * log is durable up to the last record that any part may hold, so that a checkpoint never knows more than the
+ * log; let the pool publish it, read it back, and remove what it replaces.
+ *
+ * One at a time. Requests that come while one is written are served together by the next one, because the
+ * one under way may have passed their writes already.
+ */
+
+import { FlashVectorError, fromErrorData } from '../base/errors.js';
+import type { Manifest, PartSummary } from '../checkpoint/format.js';
+import * as L from '../memory/layout.js';
+import * as M from '../memory/metrics.js';
+import type { FileSystemSource } from '../platform/files.js';
+import type { CheckpointDone, CheckpointResult, CheckpointTask } from '../../workers/checkpoint.js';
+import type { Core } from './core.js';
+import type { Pool } from './pool.js';
+import type { Writer } from './writer.js';
+
+export interface CheckpointReport {
+  /** Why it was made. */
+  reason: 'call' | 'interval' | 'log size';
+  /** Every write below is in the checkpoint; the log from here on is kept. */
+  lsn: number;
+  entries: number;
+  bytes: number;
+  durationMs: number;
+  /** Log segments given up. */
+  segmentsRetired: number;
+  /** Why not everything that it replaces could be removed, if so; the next checkpoint tries again. */
+  leftover?: Error;
+  /** What went wrong, if it failed. Nothing is lost then: the checkpoint before and the log are as they were. */
+  error?: Error;
+}
+
+export interface CheckpointStats {
+  running: boolean;
+  /** Share of the entries written by the checkpoint under way, 0 to 1. */
+  progress: number;
+  completed: number;
+  failed: number;
+  /** Bytes of log that a recovery would replay now. */
+  logBytes: number;
+  /** The last that was completed; LSN 1 when there is none. */
+  lsn: number;
+  entries: number;
+  bytes: number;
+  durationMs: number;
+  lastError: Error | undefined;
+}
+
+export interface CheckpointSettings {
+  directory: string;
+  files: FileSystemSource;
+  storeId: Buffer;
+  intervalMs: number;
+  /** 0: by the size of the last checkpoint. */
+  logBytes: number;
+}
+
+/** The newest checkpoint at opening. */
+export interface CheckpointBase {
+  number: number;
+  lsn: number;
+  entries: number;
+  bytes: number;
+  /** Bytes of log from `lsn` on. */
+  logBytes: number;
+}
+
+const LOOK_MS = 250;
+const LOG_BYTES_MIN = 64 * 1024 * 1024;
+/** Entries for which a part of their own pays. */
+const PART_ENTRIES = 50_000;
+const PARTS_MIN = 4;
+/** After a failure the next try waits so long, doubled at each further one. */
+const RETRY_MS = 1000;
+const RETRY_MS_MAX = 300_000;
+
+interface Request {
+  resolve: (lsn: number) => void;
+  reject: (error: unknown) => void;
+}
+
+export class Checkpointer {
+  readonly #core: Core;
+  readonly #words: Int32Array;
+  readonly #logCounters: Float64Array;
+  readonly #timer: NodeJS.Timeout;
+  #running: Promise<void> | undefined;
+  #stopped = false;
+  #requests: Request[] = [];
+  /** Log bytes, as the log thread counts them, at the beginning of the last checkpoint. */
+  #logBase: number;
+  #last: CheckpointReport;
+  #number: number;
+  #startedMs = performance.now();
+  #completed = 0;
+  #failed = 0;
+  #retryAtMs = 0;
+  #retryMs = RETRY_MS;
+  #lastError: Error | undefined;
+  /** Requests of attached threads that have been served. */
+  #served = 0;
+
+  /** @param onEnd is told of every checkpoint that has ended */
+  constructor(
+    core: Core,
+    readonly writer: Writer,
+    readonly pool: Pool,
+    readonly settings: CheckpointSettings,
+    base: CheckpointBase,
+    readonly onEnd: (report: CheckpointReport) => void,
+  ) {
+    this.#core = core;
+    this.#words = core.words;
+    this.#logCounters = new M.ThreadMetrics(core.control, L.LOG_SLOT).counters;
+    this.#logBase = -base.logBytes;
+    this.#number = base.number;
+    this.#last = { reason: 'call', lsn: base.lsn, entries: base.entries, bytes: base.bytes, durationMs: 0, segmentsRetired: 0 };
+    core.control.storeLsn(L.CONTROL_CHECKPOINT_LSN, base.lsn);
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  get stats(): CheckpointStats {
+    const { lsn, entries, bytes, durationMs } = this.#last;
+    const written = Atomics.load(this.#words, L.CONTROL_CHECKPOINT_ENTRIES) >>> 0;
+    const running = this.#running !== undefined;
+    return {
+      running,
+      progress: running ? Math.min(1, written / Math.max(1, this.#entryCount())) : 0,
+      completed: this.#completed,
+      failed: this.#failed,
+      logBytes: this.#logBytes(),
+      lsn,
+      entries,
+      bytes,
+      durationMs,
+      lastError: this.#lastError,
+    };
+  }
+
+  /** Resolves with the LSN of a checkpoint that begins from now on. */
+  request(): Promise<number> {
+    if (this.#stopped) return Promise.reject(this.#core.control.closedError());
+    return new Promise((resolve, reject) => {
+      this.#requests.push({ resolve, reject });
+      this.#look();
+    });
+  }
+
+  /** Stops the checkpoint under way and makes no more. Resolves when nothing of it runs any more. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearInterval(this.#timer);
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ABORT, 1);
+    await this.#running;
+    for (const { reject } of this.#requests.splice(0)) reject(this.#core.control.closedError());
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_FAILED, 1);
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_SERVED, Atomics.load(this.#words, L.CONTROL_CHECKPOINT_REQUESTS));
+    this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
+  }
+
+  #logBytes(): number {
+    return this.#logCounters[M.COUNTER_LOG_BYTES] - this.#logBase;
+  }
+
+  #entryCount(): number {
+    let count = 0;
+    for (const shard of this.#core.shards) count += shard.entryCount;
+    return count;
+  }
+
+  #look(): void {
+    if (this.#running !== undefined || this.#stopped || this.#core.control.status !== L.STATUS_OPEN) return;
+    const reason = this.#reason();
+    if (reason === undefined) return;
+    this.#running = this.#run(reason).finally(() => {
+      this.#running = undefined;
+      if (this.#requests.length > 0) this.#look();
+    });
+  }
+
+  #reason(): CheckpointReport['reason'] | undefined {
+    const asked = Atomics.load(this.#words, L.CONTROL_CHECKPOINT_REQUESTS) !== this.#served;
+    if (this.#requests.length > 0 || asked) return 'call';
+    const now = performance.now();
+    if (now < this.#retryAtMs) return undefined;
+    const logBytes = this.#logBytes();
+    const limit = this.settings.logBytes || Math.max(LOG_BYTES_MIN, this.#last.bytes / 2);
+    if (logBytes >= limit) return 'log size';
+    const { intervalMs } = this.settings;
+    const isDue = intervalMs !== 0 && now - this.#startedMs >= intervalMs && this.#core.control.lastLsn >= this.#last.lsn;
+    return isDue ? 'interval' : undefined;
+  }
+
+  /** Never rejects: the report says how it went. */
+  async #run(reason: CheckpointReport['reason']): Promise<void> {
+    const words = this.#words;
+    const requests = this.#requests.splice(0);
+    const asked = Atomics.load(words, L.CONTROL_CHECKPOINT_REQUESTS);
+    const started = performance.now();
+    const logBase = this.#logCounters[M.COUNTER_LOG_BYTES];
+    const report: CheckpointReport = { reason, lsn: 0, entries: 0, bytes: 0, durationMs: 0, segmentsRetired: 0 };
+    // What is written keeps the process, as a pending write does.
+    const alive = setInterval(() => undefined, LOOK_MS);
+    try {
+      await this.#write(report);
+      this.#startedMs = started;
+      this.#logBase = logBase;
+      this.#last = report;
+      this.#completed++;
+      this.#retryMs = RETRY_MS;
+      this.#lastError = undefined;
+      this.#core.control.storeLsn(L.CONTROL_CHECKPOINT_LSN, report.lsn);
+    } catch (error) {
+      report.error = error as Error;
+      this.#failed++;
+      this.#lastError = report.error;
+      this.#retryAtMs = performance.now() + this.#retryMs;
+      this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
+    } finally {
+      clearInterval(alive);
+    }
+    report.durationMs = performance.now() - started;
+    this.#served = asked;
+    Atomics.store(words, L.CONTROL_CHECKPOINT_FAILED, report.error === undefined ? 0 : 1);
+    Atomics.store(words, L.CONTROL_CHECKPOINT_SERVED, asked);
+    this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
+    for (const { resolve, reject } of requests) {
+      if (report.error === undefined) resolve(report.lsn);
+      else reject(report.error);
+    }
+    this.onEnd(report);
+  }
+
+  async #write(report: CheckpointReport): Promise<void> {
+    const { storeId } = this.settings;
+    const { control, ring } = this.#core;
+    const checkpoint = ++this.#number;
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ENTRIES, 0);
+    report.lsn = ring.appliedBelow();
+    try {
+      const parts = await this.#writeParts(checkpoint);
+      const endLsn = control.lastLsn;
+      await this.writer.makeDurable(endLsn);
+      const structures = this.#core.dictionary.texts().map((text) => Buffer.from(text));
+      report.entries = parts.reduce((sum, part) => sum + part.entries, 0);
+      report.bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+      const createdMs = Date.now();
+      const manifest: Manifest = {
+        storeId,
+        number: checkpoint,
+        startLsn: report.lsn,
+        endLsn,
+        createdMs,
+        entries: report.entries,
+        parts,
+        structures,
+      };
+      const result = await this.#task({ kind: 'publish', ...this.#common(checkpoint), manifest });
+      report.segmentsRetired = result.retired ?? 0;
+      if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
+    } catch (error) {
+      // What cannot be removed now goes with the next checkpoint, or at the next opening.
+      await this.#task({ kind: 'sweep', ...this.#common(checkpoint) }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #writeParts(checkpoint: number): Promise<PartSummary[]> {
+    const { handle } = this.#core;
+    const wanted = Math.ceil(this.#entryCount() / PART_ENTRIES);
+    const parts = Math.max(1, Math.min(handle.shards.length, wanted, Math.max(PARTS_MIN, this.pool.threads)));
+    const tasks = Array.from({ length: parts }, (_, part) =>
+      this.#task({ kind: 'write', ...this.#common(checkpoint), control: handle.control, shards: [...handle.shards], part, parts }),
+    );
+    // All of them, also after one has failed: nobody may still write when the rest is swept away.
+    const ends = await Promise.allSettled(tasks);
+    return ends.map((end) => {
+      if (end.status === 'rejected') throw end.reason;
+      const { part } = end.value;
+      if (part === undefined) throw new FlashVectorError('FV_IO', 'a part of the checkpoint was not written');
+      return part;
+    });
+  }
+
+  #common(checkpoint: number): Pick<CheckpointTask, 'directory' | 'files' | 'storeId' | 'checkpoint'> {
+    const { directory, files, storeId } = this.settings;
+    return { directory, files, storeId, checkpoint };
+  }
+
+  async #task(task: CheckpointTask): Promise<CheckpointDone> {
+    const result = await this.pool.run<CheckpointTask, CheckpointResult>('checkpoint', task);
+    if (result.error !== undefined) throw fromErrorData(result.error);
+    return result;
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Recovery: from what is in the folder to shared memory that holds it. Changes no file.
+ *
+ * The newest checkpoint is loaded in parallel by parts, then the log from its LSN on is replayed in parallel by shards. Where
+ * a checkpoint is damaged the one before is taken, if there is one and the log still reaches back to it; otherwise
+ * the damage is reported, with its position, and nothing is opened.
+ */
+
+import { MessageChannel } from 'node:worker_threads';
+import { FlashVectorError, fromErrorData, ioError } from '../base/errors.js';
+import type { RecoveryProgress, ResolvedOptions } from '../base/options.js';
+import { checkpointNumbers, readManifest } from '../checkpoint/catalog.js';
+import { partCheckpoint, type Manifest } from '../checkpoint/format.js';
+import { Control } from '../memory/control.js';
+import type { Checksum } from '../platform/checksum.js';
+import type { FileSystem, FileSystemSource } from '../platform/files.js';
+import { Dictionary } from '../table/structures.js';
+import { segmentNumber } from '../wal/format.js';
+import type { LogSummary } from '../wal/log-reader.js';
+import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
+import type { CheckpointBase } from './checkpoints.js';
+import type { StoreHandle } from './handle.js';
+import type { Pool } from './pool.js';
+
+export interface Recovered {
+  handle: StoreHandle;
+  summary: LogSummary;
+  base: CheckpointBase;
+}
+
+/** The log is replayed in one thread below this many segments: starting another costs more than it saves. */
+const PARALLEL_SEGMENTS = 2;
+
+type Phase = RecoveryProgress['phase'];
+
+export class Recovery {
+  constructor(
+    readonly source: FileSystemSource,
+    readonly files: FileSystem,
+    readonly checksum: Checksum,
+    readonly directory: string,
+    readonly storeId: Buffer,
+    readonly options: ResolvedOptions,
+    readonly pool: Pool,
+    readonly createMemory: () => StoreHandle,
+  ) {}
+
+  /** @throws FlashVectorError FV_CORRUPT, FV_VERSION, FV_IO, FV_MEMORY_FULL */
+  async run(): Promise<Recovered> {
+    const names = this.#list();
+    /** Damage of the newest checkpoint: what is reported when no other way leads on. */
+    let damage: FlashVectorError | undefined;
+    /** The log was durable up to here, says any manifest that can be read. */
+    let endLsn = 0;
+    for (const number of checkpointNumbers(this.files, this.directory)) {
+      let manifest: Manifest;
+      let handle: StoreHandle;
+      try {
+        manifest = readManifest(this.files, this.checksum, this.directory, this.storeId, number);
+        endLsn = Math.max(endLsn, manifest.endLsn);
+        handle = await this.#load(manifest);
+      } catch (error) {
+        if (!(error instanceof FlashVectorError) || error.code !== 'FV_CORRUPT') throw error;
+        damage ??= error;
+        continue;
+      }
+      return this.#replay(handle, manifest, names, endLsn, damage);
+    }
+    return this.#replay(this.createMemory(), undefined, names, endLsn, damage);
+  }
+
+  #list(): string[] {
+    try {
+      return this.files.list(this.directory);
+    } catch (error) {
+      throw ioError('listing the folder', this.directory, error);
+    }
+  }
+
+  async #load(manifest: Manifest): Promise<StoreHandle> {
+    const handle = this.createMemory();
+    const dictionary = new Dictionary(new Control(handle.control), 0, undefined);
+    manifest.structures.forEach((text, number) => dictionary.append(number, text));
+    const { number: checkpoint, parts } = manifest;
+    const count = Math.max(1, Math.min(this.options.poolThreads, parts.length));
+    await this.#inParallel('load', handle, count, (common) => ({ kind: 'load', ...common, checkpoint, parts }));
+    return handle;
+  }
+
+  async #replay(
+    handle: StoreHandle,
+    manifest: Manifest | undefined,
+    names: string[],
+    endLsn: number,
+    damage: FlashVectorError | undefined,
+  ): Promise<Recovered> {
+    const startLsn = manifest?.startLsn ?? 1;
+    const segments = names.filter((name) => segmentNumber(name) !== undefined).length;
+    const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(this.options.poolThreads, this.options.shards);
+    const segmentBytes = this.options.walSegmentBytes;
+    let summary: LogSummary;
+    try {
+      const [first] = await this.#inParallel('replay', handle, count, (common) => ({ kind: 'replay', ...common, segmentBytes, startLsn }));
+      summary = first.summary as LogSummary;
+    } catch (error) {
+      throw damage ?? error;
+    }
+    const { lastLsn } = summary.end;
+    if (lastLsn < endLsn) {
+      throw new FlashVectorError('FV_CORRUPT', `the log in ${this.directory} ends with LSN ${lastLsn}, but was durable up to ${endLsn}`, {
+        file: this.directory,
+        lsn: lastLsn + 1,
+        lsnLast: endLsn,
+      });
+    }
+    this.options.onProgress?.({ phase: 'done', bytesRead: 0, bytesTotal: 0, records: summary.records });
+    const used = names.map((name) => partCheckpoint(name) ?? 0);
+    const base: CheckpointBase = {
+      number: Math.max(0, ...checkpointNumbers(this.files, this.directory), ...used),
+      lsn: startLsn,
+      entries: manifest?.entries ?? 0,
+      bytes: manifest?.parts.reduce((sum, part) => sum + part.bytes, 0) ?? 0,
+      logBytes: summary.bytes,
+    };
+    return { handle, summary, base };
+  }
+
+  async #inParallel(
+    phase: Phase,
+    handle: StoreHandle,
+    count: number,
+    makeTask: (common: Pick<RecoverTask, 'directory' | 'files' | 'storeId' | 'control' | 'shards' | 'partition'>) => RecoverTask,
+  ): Promise<{ loaded?: number; summary?: LogSummary }[]> {
+    const { directory, source: files, storeId } = this;
+    const run = (index: number): Promise<RecoverResult> => {
+      const common = { directory, files, storeId, control: handle.control, shards: [...handle.shards], partition: { index, count } };
+      const task = makeTask(common);
+      return index === 0 ? this.#lead(phase, task) : this.pool.run<RecoverTask, RecoverResult>('recover', task);
+    };
+    // All of them, also after one has failed: nobody may still fill memory that was given up.
+    const ends = await Promise.allSettled(Array.from({ length: count }, (_, index) => run(index)));
+    return ends.map((end) => {
+      if (end.status === 'rejected') throw end.reason;
+      if (end.value.error !== undefined) throw fromErrorData(end.value.error);
+      return end.value;
+    });
+  }
+
+  /** The part that runs on the lead thread also tells of its progress. */
+  #lead(phase: Phase, task: RecoverTask): Promise<RecoverResult> {
+    const onProgress = this.options.onProgress;
+    if (onProgress === undefined) return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
+    const { port1, port2 } = new MessageChannel();
+    port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) =>
+      onProgress({ phase, bytesRead, bytesTotal, records }),
+    );
+    port1.unref();
+    return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
+  }
+}

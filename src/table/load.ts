@@ -1,0 +1,86 @@
+/**
+ * Brings the entries of a checkpoint into the tables, before anybody but other loaders uses them.
+ *
+ * The hash is seeded anew at every open, so a part's entries fall into any shard, and loaders that
+ * work in parallel take the shards' locks. A checkpoint may hold a key twice; the younger entry counts.
+ */
+
+import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
+import { lsnFrom } from '../base/lsn.js';
+import { FlashVectorError } from '../base/errors.js';
+import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import { ABSENT } from './hash-table.js';
+import { hashWords } from './key-codec.js';
+import { memoryFull } from './replay.js';
+import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
+import type { Shard } from './shard.js';
+
+/** What a part reader says of an entry; offsets are into `payload`. */
+interface LoadedEntry {
+  meta: number;
+  keyLength: number;
+  valueLength: number;
+  lsnLow: number;
+  lsnHigh: number;
+  keyStart: number;
+  valueStart: number;
+}
+
+/** Another loader holds a lock for microseconds. */
+const PATIENCE_MS = 10_000;
+
+export class Loader {
+  loaded = 0;
+
+  /** @param self nonzero, and another one in each loader */
+  constructor(
+    readonly shards: readonly Shard[],
+    readonly scratch: Scratch,
+    readonly self: number,
+  ) {}
+
+  entry(entry: LoadedEntry, payload: Buffer): void {
+    const scratch = this.scratch;
+    const keyStart = OPERATION_HEADER_WORDS * 4;
+    const valueEnd = entry.valueStart + ((entry.valueLength + 3) & ~3);
+    scratch.keyLength = entry.keyLength;
+    scratch.keyFlags = (entry.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    scratch.valueType = (entry.meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    scratch.valueLength = entry.valueLength;
+    if (entry.valueLength > INLINE_VALUE_BYTES_MAX) {
+      payload.copy(scratch.bytes, keyStart, entry.keyStart, entry.valueStart);
+      scratch.valueBytes = payload.subarray(entry.valueStart, entry.valueStart + entry.valueLength);
+    } else {
+      // Key and value lie behind each other here as there, padding included.
+      payload.copy(scratch.bytes, keyStart, entry.keyStart, valueEnd);
+      scratch.valueBytes = null;
+    }
+    const hash = hashWords(scratch, entry.keyLength);
+    scratch.keyHash = hash;
+    const shard = this.shards[hash & (this.shards.length - 1)];
+    const { control } = shard.region;
+    if (!tryAcquireWrite(control, shard.lockWord, this.self, PATIENCE_MS)) {
+      throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} stayed locked for ${PATIENCE_MS} ms while the store was loaded`);
+    }
+    try {
+      this.#insert(shard, entry);
+    } finally {
+      releaseWrite(control, shard.lockWord);
+    }
+    this.loaded++;
+  }
+
+  #insert(shard: Shard, entry: LoadedEntry): void {
+    shard.region.sync();
+    const there = shard.table.locate(this.scratch);
+    if (there !== ABSENT && shard.lsnLocked(there) >= lsnFrom(entry.lsnLow, entry.lsnHigh)) return;
+    let block = 0;
+    if (there === ABSENT || !shard.fitsLocked(there)) {
+      if (there === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+      block = shard.takeBlockLocked();
+      if (block === 0) throw memoryFull();
+      shard.fillBlock(block);
+    }
+    shard.putLocked(there, block, entry.lsnLow, entry.lsnHigh);
+  }
+}

@@ -1,0 +1,123 @@
+/** Pool tasks of a checkpoint: writing a part, and what comes after all parts are written. */
+
+import { setPriority } from 'node:os';
+import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
+import { removeDebris } from '../src/checkpoint/catalog.js';
+import type { Manifest, PartSummary } from '../src/checkpoint/format.js';
+import { PartWriter } from '../src/checkpoint/part-writer.js';
+import { publishCheckpoint, type Publication } from '../src/checkpoint/publish.js';
+import { Control } from '../src/memory/control.js';
+import * as L from '../src/memory/layout.js';
+import { Region } from '../src/memory/region.js';
+import { freeSlot, takeSlot } from '../src/memory/registry.js';
+import { Checksum } from '../src/platform/checksum.js';
+import type { FileSystem, FileSystemSource } from '../src/platform/files.js';
+import { loadFileSystem } from '../src/platform/load-files.js';
+import { Capture } from '../src/table/capture.js';
+import { Scratch } from '../src/table/scratch.js';
+import { Shard } from '../src/table/shard.js';
+import { Dictionary } from '../src/table/structures.js';
+import { ValueCodec } from '../src/table/value-codec.js';
+
+interface Common {
+  directory: string;
+  files: FileSystemSource;
+  storeId: Uint8Array;
+  checkpoint: number;
+}
+
+/** Writes the entries of every `parts`-th shard, beginning with shard `part`. */
+export interface WritePartTask extends Common {
+  kind: 'write';
+  control: SharedArrayBuffer;
+  shards: SharedArrayBuffer[];
+  part: number;
+  parts: number;
+}
+
+export interface PublishTask extends Common {
+  kind: 'publish';
+  manifest: Manifest;
+}
+
+/** Removes what a failed checkpoint has left. */
+export interface SweepTask extends Common {
+  kind: 'sweep';
+}
+
+export type CheckpointTask = WritePartTask | PublishTask | SweepTask;
+export interface CheckpointDone {
+  part?: PartSummary;
+  retired?: number;
+  /** See Publication. */
+  leftover?: ErrorData;
+  error?: undefined;
+}
+export type CheckpointResult = CheckpointDone | { error: ErrorData };
+
+/** Of the niceness of this thread: a checkpoint gives way to the threads that serve. */
+const NICENESS = 10;
+
+export default async function checkpoint(task: CheckpointTask): Promise<CheckpointResult> {
+  try {
+    giveWay();
+    const files = await loadFileSystem(task.files);
+    const checksum = await Checksum.load();
+    const storeId = Buffer.from(task.storeId);
+    if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
+    if (task.kind === 'publish') return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest)));
+    removeDebris(files, task.directory);
+    return {};
+  } catch (error) {
+    return { error: toErrorData(error) };
+  }
+}
+
+/** On Linux this concerns the calling thread alone; elsewhere it would concern the process. */
+function giveWay(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    setPriority(0, NICENESS);
+  } catch {
+    // Not allowed here: it is a courtesy only.
+  }
+}
+
+function published({ retired, leftover }: Publication): CheckpointDone {
+  return leftover === undefined ? { retired } : { retired, leftover: toErrorData(leftover) };
+}
+
+/** Structured clone makes a Buffer a Uint8Array. */
+function reviveManifest(manifest: Manifest): Manifest {
+  return { ...manifest, storeId: Buffer.from(manifest.storeId), structures: manifest.structures.map((text) => Buffer.from(text)) };
+}
+
+function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task: WritePartTask): PartSummary {
+  const control = new Control(task.control);
+  const { words } = control;
+  const slot = takeSlot(control);
+  try {
+    const scratch = new Scratch(words[L.CONTROL_HASH_SEED]);
+    const codec = new ValueCodec(scratch, new Dictionary(control, slot + 1, undefined));
+    const writer = new PartWriter(files, checksum, task.directory, { storeId, checkpoint: task.checkpoint, part: task.part });
+    try {
+      let told = 0;
+      const onBlock = (): void => {
+        Atomics.add(words, L.CONTROL_CHECKPOINT_ENTRIES, writer.entries - told);
+        told = writer.entries;
+        if (Atomics.load(words, L.CONTROL_CHECKPOINT_ABORT) !== 0)
+          throw new FlashVectorError('FV_ABORTED', 'the checkpoint was stopped because the store closes');
+      };
+      for (let i = task.part; i < task.shards.length; i += task.parts) {
+        const shard = new Shard(new Region(task.shards[i], words), i, scratch, codec, slot);
+        writer.add(new Capture(shard, slot), onBlock);
+      }
+      return writer.finish();
+    } catch (error) {
+      writer.abandon();
+      throw error;
+    }
+  } finally {
+    freeSlot(control, slot);
+  }
+}
