@@ -3,22 +3,18 @@
  * Runs in the thread that will own the store.
  */
 
-import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import { FlashVectorError, assert, describe, ioError } from '../base/errors.js';
-import { REGION_BYTES_MAX, resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
-import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
+import { resolveOptions, type OpenOptions, type ResolvedOptions } from '../base/options.js';
 import { removeDebris } from '../checkpoint/catalog.js';
-import { createControl, memoryUnits, type Control } from '../memory/control.js';
+import { memoryUnits, type Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
-import { Region, createRegionBuffer } from '../memory/region.js';
 import { claimSlot } from '../memory/registry.js';
 import { folderAt } from '../platform/folders.js';
 import { lockFolder, refuseHeldFolder, type FolderLock } from '../platform/folder-lock.js';
 import type { FileSystem, FileSystemSource } from '../platform/files.js';
 import { loadFileSystem } from '../platform/load-files.js';
 import { NODE_FILES } from '../platform/node-files.js';
-import { createTable } from '../table/hash-table.js';
 import { Checksum } from '../platform/checksum.js';
 import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
 import type { LogSummary } from '../wal/log-reader.js';
@@ -27,6 +23,7 @@ import { Checkpointer, type CheckpointBase, type CheckpointSettings } from './ch
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import type { StoreHandle } from './handle.js';
+import { createMemory } from './memory.js';
 import { Pool } from './pool.js';
 import { Recovery } from './recovery.js';
 import { ThreadWatch } from './threads.js';
@@ -37,7 +34,6 @@ export interface Environment {
   files: FileSystemSource;
 }
 
-const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 /** Longest that closing waits for writes that other threads have deferred. */
 const DEFERRED_TIMEOUT_MS = 30_000;
 const POLL_MS = 5;
@@ -69,29 +65,6 @@ export async function openIn(environment: Environment, directory: string, option
     await opening.undo();
     throw error;
   }
-}
-
-function createMemory(options: ResolvedOptions): StoreHandle {
-  const control = createControl({
-    shards: options.shards,
-    hashSeed: randomInt(0x7fff_ffff),
-    durability: DURABILITIES[options.durability],
-    // Recovery is not bound by the cap: it takes back what fitted before, in another order.
-    maxMemoryBytes: Number.MAX_SAFE_INTEGER,
-  });
-  const regionMax = REGION_BYTES_MAX;
-  const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
-  control.words[L.CONTROL_MEMORY_UNITS] = options.shards;
-  for (const shard of shards) {
-    assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
-  }
-  return {
-    kind: 'flashvector',
-    control: control.buffer,
-    ring: new SharedArrayBuffer(options.ringBytes),
-    staging: createRegionBuffer(regionMax),
-    shards,
-  };
 }
 
 /** The steps of opening, and what of them is to be undone when one fails. */

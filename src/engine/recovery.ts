@@ -83,7 +83,13 @@ export class Recovery {
     manifest.structures.forEach((text, number) => dictionary.append(number, text));
     const { number: checkpoint, parts } = manifest;
     const count = Math.max(1, Math.min(this.options.poolThreads, parts.length));
-    await this.#inParallel('load', handle, count, (common) => ({ kind: 'load', ...common, checkpoint, parts }));
+    const results = await this.#inParallel('load', handle, count, (common) => ({ kind: 'load', ...common, checkpoint, parts }));
+    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+    this.#tell(
+      'load',
+      bytes,
+      results.reduce((sum, { loaded }) => sum + (loaded ?? 0), 0),
+    );
     return handle;
   }
 
@@ -97,6 +103,8 @@ export class Recovery {
     const startLsn = manifest?.startLsn ?? 1;
     const segments = names.filter((name) => segmentNumber(name) !== undefined).length;
     const count = segments < PARALLEL_SEGMENTS ? 1 : Math.min(this.options.poolThreads, this.options.shards);
+    // Without a checkpoint and without a log it would look like a store that never held anything.
+    if (manifest === undefined && damage !== undefined && segments === 0) throw damage;
     const segmentBytes = this.options.walSegmentBytes;
     let summary: LogSummary;
     try {
@@ -107,13 +115,15 @@ export class Recovery {
     }
     const { lastLsn } = summary.end;
     if (lastLsn < endLsn) {
+      if (damage !== undefined) throw damage;
       throw new FlashVectorError('FV_CORRUPT', `the log in ${this.directory} ends with LSN ${lastLsn}, but was durable up to ${endLsn}`, {
         file: this.directory,
         lsn: lastLsn + 1,
         lsnLast: endLsn,
       });
     }
-    this.options.onProgress?.({ phase: 'done', bytesRead: 0, bytesTotal: 0, records: summary.records });
+    this.#tell('replay', summary.bytes, summary.records);
+    this.#tell('done', 0, summary.records);
     const used = names.map((name) => partCheckpoint(name) ?? 0);
     const base: CheckpointBase = {
       number: Math.max(0, ...checkpointNumbers(this.files, this.directory), ...used),
@@ -123,6 +133,11 @@ export class Recovery {
       logBytes: summary.bytes,
     };
     return { handle, summary, base };
+  }
+
+  /** A phase is over. What its task has said last may not have arrived. */
+  #tell(phase: Phase, bytes: number, records: number): void {
+    this.options.onProgress?.({ phase, bytesRead: bytes, bytesTotal: bytes, records });
   }
 
   async #inParallel(

@@ -76,6 +76,11 @@ export function encodeSegmentHeader(checksum: Checksum, header: SegmentHeader): 
   return page;
 }
 
+/** The number in a segment header that nobody has checked. */
+export function numberIn(page: Buffer): number {
+  return readLsn(page, 40);
+}
+
 /** @throws FlashVectorError FV_CORRUPT or FV_VERSION, with the file */
 export function decodeSegmentHeader(checksum: Checksum, page: Buffer, file: string): SegmentHeader {
   verifyPage(checksum, page, SEGMENT_HEADER_BYTES, SEGMENT_PAGE, file);

@@ -8,12 +8,28 @@
 
 import path from 'node:path';
 import { ioError } from '../base/errors.js';
-import type { FileSystem } from '../platform/files.js';
-import { segmentName } from './format.js';
+import { readFully, type FileSystem } from '../platform/files.js';
+import { SEGMENT_HEADER_BYTES, numberIn, segmentName } from './format.js';
 
 const SPARE = /^\d{12}\.free$/;
 /** More spares than this are removed: a burst of writing must not keep its disk space for ever. */
 const SPARES_MAX = 2;
+
+function spareName(number: number): string {
+  return segmentName(number).replace(/\.wal$/, '.free');
+}
+
+/** Size of a spare, and which segment it was by its own account. */
+function look(files: FileSystem, file: string): { size: number; number: number } {
+  const open = files.open(file, 'read');
+  try {
+    const page = Buffer.alloc(SEGMENT_HEADER_BYTES);
+    const length = readFully(open, page, page.length, 0);
+    return { size: open.size(), number: length === page.length ? numberIn(page) : 0 };
+  } finally {
+    open.close();
+  }
+}
 
 function spareNames(files: FileSystem, directory: string): string[] {
   return files.list(directory).filter((name) => SPARE.test(name));
@@ -26,7 +42,7 @@ function spareNames(files: FileSystem, directory: string): string[] {
 export function retireSegment(files: FileSystem, directory: string, number: number): void {
   const file = path.join(directory, segmentName(number));
   try {
-    if (spareNames(files, directory).length < SPARES_MAX) files.rename(file, file.replace(/\.wal$/, '.free'));
+    if (spareNames(files, directory).length < SPARES_MAX) files.rename(file, path.join(directory, spareName(number)));
     else files.remove(file);
     files.syncDirectory(directory);
   } catch (error) {
@@ -42,9 +58,13 @@ export function retireSegment(files: FileSystem, directory: string, number: numb
 export function takeSpare(files: FileSystem, directory: string, bytes: number, target: string, isUsual: boolean): boolean {
   for (const name of spareNames(files, directory)) {
     const file = path.join(directory, name);
-    const open = files.open(file, 'read');
-    const size = open.size();
-    open.close();
+    const { size, number } = look(files, file);
+    // A power cut between two renames may leave a file with two names, where the medium does not keep them in order:
+    // what says that it is another segment may be in use as that one.
+    if (name !== spareName(number)) {
+      files.remove(file);
+      continue;
+    }
     if (size !== bytes) {
       if (isUsual) files.remove(file);
       continue;

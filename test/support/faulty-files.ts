@@ -15,6 +15,12 @@ export interface Faults {
   /** Fail the n-th creation of a segment, and every one after it. */
   failCreate?: number;
   failRename?: number;
+  /** The same for the parts of checkpoints, and for the renaming of a manifest. */
+  failPartWrite?: number;
+  failPartSync?: number;
+  failManifestRename?: number;
+  /** Path of a file that the first failure makes: while it is there nothing fails any more. */
+  once?: string;
   failDirectorySync?: number;
   /** The system's code: EIO, ENOSPC, EACCES, … */
   code?: string;
@@ -35,11 +41,28 @@ export function createFileSystem(config: unknown): FileSystem {
   const real = createNodeFileSystem();
   const code = faults.code ?? 'EIO';
   const random = randomFrom(faults.shortWrites ?? 1);
-  const counts = { write: 0, sync: 0, create: 0, rename: 0, directorySync: 0 };
+  const counts = { write: 0, sync: 0, create: 0, rename: 0, directorySync: 0, partWrite: 0, partSync: 0, manifestRename: 0 };
   const step = (name: keyof typeof counts, limit: number | undefined): void => {
     counts[name]++;
-    if (limit !== undefined && counts[name] >= limit) throw failure(code, name);
+    if (limit === undefined || counts[name] < limit) return;
+    if (faults.once !== undefined) {
+      if (real.exists(faults.once)) return;
+      real.open(faults.once, 'create').close();
+    }
+    throw failure(code, name);
   };
+
+  const wrapPart = (file: OpenFile): OpenFile => ({
+    ...wrap(file),
+    write: (from, offset, length, position) => {
+      step('partWrite', faults.failPartWrite);
+      return file.write(from, offset, length, position);
+    },
+    sync: () => {
+      step('partSync', faults.failPartSync);
+      file.sync();
+    },
+  });
 
   const wrap = (file: OpenFile): OpenFile => ({
     read: (into, offset, length, position) => file.read(into, offset, length, position),
@@ -63,12 +86,14 @@ export function createFileSystem(config: unknown): FileSystem {
     open: (path, mode) => {
       if (mode === 'create' && path.includes('.wal')) step('create', faults.failCreate);
       const file = real.open(path, mode);
+      if (path.endsWith('.part')) return wrapPart(file);
       return path.includes('.wal') ? wrap(file) : file;
     },
     list: (directory) => real.list(directory),
     makeDirectory: (path) => real.makeDirectory(path),
     rename: (from, to) => {
       if (from.includes('.wal')) step('rename', faults.failRename);
+      if (from.includes('.checkpoint')) step('manifestRename', faults.failManifestRename);
       real.rename(from, to);
     },
     remove: (path) => real.remove(path),

@@ -1,0 +1,36 @@
+/** The shared memory of a store that has nothing in it yet. */
+
+import { randomInt } from 'node:crypto';
+import { assert } from '../base/errors.js';
+import { REGION_BYTES_MAX, type ResolvedOptions } from '../base/options.js';
+import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
+import { createControl } from '../memory/control.js';
+import * as L from '../memory/layout.js';
+import { Region, createRegionBuffer } from '../memory/region.js';
+import { createTable } from '../table/hash-table.js';
+import type { StoreHandle } from './handle.js';
+
+const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
+
+export function createMemory(options: ResolvedOptions): StoreHandle {
+  const control = createControl({
+    shards: options.shards,
+    hashSeed: randomInt(0x7fff_ffff),
+    durability: DURABILITIES[options.durability],
+    // Recovery is not bound by the cap: it takes back what fitted before, in another order.
+    maxMemoryBytes: Number.MAX_SAFE_INTEGER,
+  });
+  const regionMax = REGION_BYTES_MAX;
+  const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
+  control.words[L.CONTROL_MEMORY_UNITS] = options.shards;
+  for (const shard of shards) {
+    assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
+  }
+  return {
+    kind: 'flashvector',
+    control: control.buffer,
+    ring: new SharedArrayBuffer(options.ringBytes),
+    staging: createRegionBuffer(regionMax),
+    shards,
+  };
+}

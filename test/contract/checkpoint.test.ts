@@ -1,0 +1,210 @@
+/** Checkpoints as users meet them: calls, triggers, events, statistics, failures, what is left in the folder. */
+
+import t from 'tap';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { open, type CheckpointReport, type FlashVector } from '../../src/index.js';
+import { openIn } from '../../src/engine/open.js';
+import { faultyFiles } from '../support/faulty-files.js';
+import { tempFolder } from '../support/temp.js';
+
+const SEGMENT = 65_536;
+
+function names(folder: string, ending: string): string[] {
+  return fs.readdirSync(folder).filter((name) => name.endsWith(ending));
+}
+
+async function fill(db: FlashVector, from: number, to: number): Promise<void> {
+  let last: Promise<number> | undefined;
+  for (let i = from; i < to; i++) last = db.put(`key${i}`, { id: i, text: 't'.repeat(i % 200) });
+  await last;
+}
+
+/** The next checkpoint that ends. Waiting for it keeps the process. */
+async function nextReport(db: FlashVector): Promise<CheckpointReport> {
+  const alive = setInterval(() => undefined, 1000);
+  const [report] = await once(db, 'checkpoint');
+  clearInterval(alive);
+  return report as CheckpointReport;
+}
+
+function verify(t: Tap.Test, db: FlashVector, count: number): void {
+  let wrong = 0;
+  for (let i = 0; i < count; i++) {
+    const value = db.get(`key${i}`) as { id: number; text: string } | undefined;
+    if (value?.id !== i || value.text.length !== i % 200) wrong++;
+  }
+  t.equal(wrong, 0, `${count} values are right`);
+}
+
+void t.test('a checkpoint holds everything, the log before it goes, recovery takes both', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder, { walSegmentBytes: SEGMENT });
+  await fill(db, 0, 3000);
+  await db.put('long', 'l'.repeat(900_000));
+  await db.put('bytes', Buffer.alloc(70_000, 3));
+  const segments = names(folder, '.wal').length;
+  t.ok(segments > 5);
+  const event = nextReport(db);
+  const lsn = await db.checkpoint();
+  const report = await event;
+  t.match(report, { reason: 'call', lsn, entries: 3002, error: undefined });
+  t.ok(report.bytes > 970_000 && report.segmentsRetired > 0 && report.durationMs > 0);
+  t.ok(names(folder, '.wal').length <= 2, 'the segments since it began');
+  t.equal(names(folder, '.checkpoint').length, 1);
+  const { checkpoints } = db.stats();
+  t.match(checkpoints, { running: false, completed: 1, failed: 0, lsn, entries: 3002, lastError: undefined });
+  await fill(db, 3000, 3500);
+  await db.del('bytes');
+  await db.close();
+
+  const phases = new Set<string>();
+  db = await open(folder, { walSegmentBytes: SEGMENT, shards: 4, onProgress: (progress) => phases.add(progress.phase) });
+  t.same([...phases], ['load', 'replay', 'done']);
+  verify(t, db, 3500);
+  t.equal((db.get('long') as string).length, 900_000);
+  t.equal(db.get('bytes'), undefined);
+  t.equal(db.size, 3501);
+  t.ok((db.getEntry('key7')?.lsn ?? 0) < lsn, 'versions survive');
+  await db.checkpoint();
+  t.equal(names(folder, '.checkpoint').length, 1, 'the one before is gone');
+  t.ok(names(folder, '.part').every((name) => name.startsWith('000000000002')));
+  await db.close();
+});
+
+void t.test('an empty store, an unchanged store, several calls at once', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder);
+  t.equal(await db.checkpoint(), 1);
+  const ended: CheckpointReport[] = [];
+  db.on('checkpoint', (report) => ended.push(report));
+  const calls = await Promise.all([db.checkpoint(), db.checkpoint(), db.checkpoint()]);
+  t.same(calls, [1, 1, 1]);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.ok(ended.length <= 2, 'calls that wait share the next one');
+  await db.close();
+  db = await open(folder);
+  t.equal(db.size, 0);
+  await db.close();
+});
+
+void t.test('by the size of the log, and by time', async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder, { walSegmentBytes: SEGMENT, checkpointLogBytes: 200_000, snapshotIntervalSeconds: 0 });
+  const bySize = nextReport(db);
+  await fill(db, 0, 3000);
+  t.match(await bySize, { reason: 'log size', error: undefined });
+  t.ok((db.stats().checkpoints?.logBytes ?? Infinity) < 600_000);
+  await db.close();
+
+  const timed = await open(folder, { snapshotIntervalSeconds: 1 });
+  const byTime = nextReport(timed);
+  await timed.put('a', 1);
+  t.match(await byTime, { reason: 'interval', error: undefined });
+  await timed.close();
+});
+
+void t.test('an attached thread asks for one', async (t) => {
+  const db = await open(tempFolder(t));
+  await db.put('a', 1);
+  const code = `
+    const { workerData, parentPort } = require('node:worker_threads');
+    import(workerData.module).then(async ({ attach }) => {
+      const db = await attach(workerData.handle);
+      parentPort.postMessage({ lsn: await db.checkpoint(), stats: db.stats().checkpoints });
+      await db.close();
+    });`;
+  const module = new URL('../../src/index.js', import.meta.url).href;
+  const worker = new Worker(code, { eval: true, workerData: { module, handle: db.handle } });
+  const message = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  t.same(message, { lsn: 2, stats: undefined });
+  t.equal(db.stats().checkpoints?.completed, 1);
+  await db.close();
+});
+
+void t.test('writers go on, and close stops a checkpoint that is being written', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder);
+  await fill(db, 0, 20_000);
+  const stopped = db.checkpoint();
+  stopped.catch(() => undefined);
+  const writing = fill(db, 20_000, 21_000);
+  await writing;
+  await db.close();
+  await stopped.then(
+    () => t.pass('it was faster'),
+    (error: unknown) => t.match(error, { code: /FV_ABORTED|FV_CLOSED/ }),
+  );
+  await t.rejects(db.checkpoint(), { code: 'FV_CLOSED' });
+  db = await open(folder);
+  verify(t, db, 21_000);
+  t.ok(names(folder, '.part').length === 0 || names(folder, '.checkpoint').length === 1, 'no debris');
+  await db.close();
+});
+
+void t.test('one that fails is told, leaves nothing behind and loses nothing; the next one works', async (t) => {
+  for (const fault of [{ failPartWrite: 2 }, { failPartSync: 1 }, { failManifestRename: 1 }]) {
+    const folder = tempFolder(t);
+    const marker = path.join(tempFolder(t), 'failed');
+    const db = await openIn({ files: faultyFiles({ ...fault, once: marker, code: 'ENOSPC' }) }, folder, { walSegmentBytes: SEGMENT });
+    await fill(db, 0, 2000);
+    const told = nextReport(db);
+    await t.rejects(db.checkpoint(), { code: 'FV_IO', message: /ENOSPC/ }, JSON.stringify(fault));
+    t.match(await told, { error: { code: 'FV_IO' } });
+    t.same([...names(folder, '.part'), ...names(folder, '.checkpoint'), ...names(folder, '.tmp')], [], 'no debris');
+    t.equal(db.status, 'open');
+    t.match(db.stats().checkpoints, { failed: 1, completed: 0, lastError: { code: 'FV_IO' } });
+    await db.put('goes on', true);
+    await db.checkpoint();
+    t.match(db.stats().checkpoints, { failed: 1, completed: 1, lastError: undefined });
+    await db.close();
+    const again = await open(folder);
+    verify(t, again, 2000);
+    await again.close();
+  }
+});
+
+void t.test('read-only changes no byte', async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder, { walSegmentBytes: SEGMENT });
+  await fill(db, 0, 2000);
+  await db.checkpoint();
+  await fill(db, 2000, 2100);
+  await db.close();
+  fs.writeFileSync(path.join(folder, '000000000077-000.part'), 'left by an interrupted checkpoint');
+  const picture = (): string[] => fs.readdirSync(folder).map((name) => `${name} ${fs.statSync(path.join(folder, name)).mtimeMs}`);
+  const before = picture();
+  const reader = await open(folder, { readOnly: true });
+  verify(t, reader, 2100);
+  await t.rejects(reader.checkpoint(), { code: 'FV_READONLY' });
+  t.equal(reader.stats().checkpoints, undefined);
+  await reader.close();
+  t.same(picture(), before);
+  const writer = await open(folder);
+  t.notOk(fs.existsSync(path.join(folder, '000000000077-000.part')), 'opening to write sweeps');
+  await writer.checkpoint();
+  t.same(names(folder, '.checkpoint').length, 1);
+  await writer.close();
+});
+
+void t.test('a store rewritten over and over keeps its size on disk', { timeout: 120_000 }, async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder, { walSegmentBytes: 1024 * 1024, checkpointLogBytes: 2 * 1024 * 1024 });
+  const live = 2000 * 1030;
+  let largest = 0;
+  for (let round = 0; round < 30; round++) {
+    let last: Promise<number> | undefined;
+    for (let i = 0; i < 2000; i++) last = db.put(`key${i}`, Buffer.alloc(1000, round));
+    await last;
+    const bytes = fs.readdirSync(folder).reduce((sum, name) => {
+      // Files come and go meanwhile.
+      return sum + (fs.statSync(path.join(folder, name), { throwIfNoEntry: false })?.size ?? 0);
+    }, 0);
+    if (bytes > largest) largest = bytes;
+    await db.checkpoint();
+  }
+  t.ok(largest <= 3 * live + 4 * 1024 * 1024, `${largest} bytes at most for ${live} of data`);
+  await db.close();
+});
