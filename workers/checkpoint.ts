@@ -18,6 +18,7 @@ import { Scratch } from '../src/table/scratch.js';
 import { Shard } from '../src/table/shard.js';
 import { Dictionary } from '../src/table/structures.js';
 import { ValueCodec } from '../src/table/value-codec.js';
+import { systemThreadId } from '../src/platform/thread-life.js';
 
 interface Common {
   directory: string;
@@ -95,7 +96,7 @@ function reviveManifest(manifest: Manifest): Manifest {
 function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task: WritePartTask): PartSummary {
   const control = new Control(task.control);
   const { words } = control;
-  const slot = takeSlot(control);
+  const slot = takeSlot(control, systemThreadId());
   try {
     const scratch = new Scratch(words[L.CONTROL_HASH_SEED]);
     const codec = new ValueCodec(scratch, new Dictionary(control, slot + 1, undefined));

@@ -12,6 +12,7 @@ import { loadFileSystem } from '../src/platform/load-files.js';
 import { Checksum } from '../src/platform/checksum.js';
 import { runGroupCommit, type RecordSource } from '../src/wal/group-commit.js';
 import { SegmentWriter, type LogEnd } from '../src/wal/segment-writer.js';
+import { systemThreadId } from '../src/platform/thread-life.js';
 
 export interface LogTask {
   directory: string;
@@ -65,7 +66,7 @@ function enter(control: Control, state: number): void {
 export default async function log(task: LogTask): Promise<void> {
   const control = new Control(task.control);
   try {
-    claimSlot(control, L.LOG_SLOT);
+    claimSlot(control, L.LOG_SLOT, systemThreadId());
     const files = await loadFileSystem(task.files);
     const checksum = await Checksum.load();
     const metrics = new M.ThreadMetrics(control, L.LOG_SLOT);

@@ -11,6 +11,7 @@ import { FlashVector } from './database.js';
 import { isStoreHandle, type StoreHandle } from './handle.js';
 import { ThreadWatch } from './threads.js';
 import { Writer } from './writer.js';
+import { systemThreadId } from '../platform/thread-life.js';
 
 /**
  * Attaches this thread to a store that another thread has opened. The result has the same reads and
@@ -24,7 +25,7 @@ export async function attach(handle: StoreHandle): Promise<FlashVector> {
   if (!isStoreHandle(handle)) throw new TypeError(`attach takes db.handle, not ${describe(handle)}`);
   const control = new Control(handle.control);
   if (control.status >= L.STATUS_CLOSING) throw control.closedError();
-  const slot = takeSlot(control);
+  const slot = takeSlot(control, systemThreadId());
   const core = new Core(handle, slot);
   const writer = new Writer(core);
   // Workers that this thread creates may use the store too, and only this thread hears of their end.

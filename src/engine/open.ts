@@ -28,6 +28,7 @@ import { Pool } from './pool.js';
 import { Recovery } from './recovery.js';
 import { ThreadWatch } from './threads.js';
 import { Writer } from './writer.js';
+import { systemThreadId } from '../platform/thread-life.js';
 
 /** What tests replace. */
 export interface Environment {
@@ -109,7 +110,7 @@ class Opening {
     const { handle, summary, base } = await recovery.run();
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
-    claimSlot(core.control, L.OWNER_SLOT);
+    claimSlot(core.control, L.OWNER_SLOT, systemThreadId());
     this.#watch = new ThreadWatch(core, (failure) => this.#announceFailure(failure));
     core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
     this.#startLsn(core.control, summary.end.lastLsn);

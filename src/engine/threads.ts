@@ -1,24 +1,24 @@
 /**
- * The watch over threads that use the store.
+ * The watch over threads that use the store: who notices that one has died, and sees to its burial (repair.ts).
  *
- * `process.on('worker')` announces every worker that this thread creates once the module is loaded, its `exit` event
- * the end of it; attached threads watch theirs in the same way. A thread that detached has freed its
- * slot; one that did not is dead, and its slot is looked at here:
+ * - `process.on('worker')` announces every worker that this thread creates once the module is loaded, its `exit` event
+ *   the end of it. Attached threads watch theirs in the same way.
+ * - Whoever waits for a lock longer than a moment looks whether its holder lives (lock.ts asks the guardian): so nobody waits
+ *   for an event loop, not even its own, and an unnoticed death is found by whom it hinders.
+ * - The owner looks at every slot now and then.
  *
- * - Its reader bits are cleared, so no writer waits for it.
- * - A record that it reserved and did not publish becomes a SKIP record: the log goes on behind it.
- * - If it held no lock, that is all: the slot is freed.
- * - If it died holding a lock, what the lock guards may be half changed. The store turns read-only with
- *   FV_IO: nothing acknowledged is lost, reopening recovers from the log, and writers are told at once
- *   instead of waiting for the lock.
+ * A thread that detached has freed its slot; one that did not is dead. If the thread that buries dies itself, or what the
+ * dead one held cannot be made whole, the store turns read-only with FV_IO: nothing acknowledged is lost, and reopening recovers.
  */
 
 import type { Worker } from 'node:worker_threads';
 import { FlashVectorError } from '../base/errors.js';
-import { KIND_SKIP, RECORD_STATE, STATE_MASK, STATE_RESERVED } from '../base/record.js';
 import * as L from '../memory/layout.js';
+import { setGuardian } from '../memory/lock.js';
 import { freeSlot, threadWord } from '../memory/registry.js';
+import { hasEnded } from '../platform/thread-life.js';
 import type { Core } from './core.js';
+import { Repair } from './repair.js';
 
 /** One listener for all stores of this thread, from the moment this module is loaded. */
 const watches = new Set<ThreadWatch>();
@@ -29,19 +29,31 @@ process.on('worker', (worker: Worker) => {
   });
 });
 
+/** How often the owner looks at every slot. */
+const PATROL_MS = 1000;
+
 export class ThreadWatch {
   readonly #core: Core;
   readonly #onFailure: (failure: FlashVectorError) => void;
+  readonly #patrol: NodeJS.Timeout | undefined;
 
   /** @param onFailure called when a death has turned the store read-only */
   constructor(core: Core, onFailure: (failure: FlashVectorError) => void) {
     this.#core = core;
     this.#onFailure = onFailure;
     watches.add(this);
+    setGuardian(core.words, (slot) => this.#look(slot));
+    if (core.slot !== L.OWNER_SLOT) return;
+    this.#patrol = setInterval(() => {
+      for (let slot = L.LOG_SLOT; slot < L.THREADS_MAX; slot++) this.#look(slot);
+    }, PATROL_MS);
+    this.#patrol.unref();
   }
 
   dispose(): void {
     watches.delete(this);
+    setGuardian(this.#core.words, undefined);
+    clearInterval(this.#patrol);
   }
 
   #fail(failure: FlashVectorError): void {
@@ -49,11 +61,59 @@ export class ThreadWatch {
     this.#onFailure(failure);
   }
 
+  /** The thread with this id of Node's has ended. */
   threadEnded(threadId: number): void {
     const { control, words } = this.#core;
-    if (Atomics.load(words, threadWord(control, L.LOG_SLOT) + L.THREAD_ID) === threadId + 1) this.#logDied();
-    for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
-      if (Atomics.load(words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) this.#bury(slot);
+    for (let slot = L.LOG_SLOT; slot < L.THREADS_MAX; slot++) {
+      if (Atomics.load(words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) this.#ended(slot, threadId + 1);
+    }
+  }
+
+  /** Looks whether the thread in a slot lives, where the system can tell; or, if it is being buried, whether who buries it does. */
+  #look(slot: number): void {
+    const { control, words } = this.#core;
+    const word = threadWord(control, slot);
+    const id = Atomics.load(words, word + L.THREAD_ID);
+    const systemId = Atomics.load(words, word + L.THREAD_SYSTEM_ID);
+    // The id once more: between the two loads the slot may have changed hands.
+    if (id < 0) this.#look(-id - 1);
+    else if (id > 0 && hasEnded(systemId) && Atomics.load(words, word + L.THREAD_ID) === id) this.#ended(slot, id);
+  }
+
+  #ended(slot: number, id: number): void {
+    if (slot === L.LOG_SLOT) {
+      this.#logDied();
+      return;
+    }
+    if (slot === L.OWNER_SLOT) return;
+    const { control, words, slot: own } = this.#core;
+    const word = threadWord(control, slot) + L.THREAD_ID;
+    // One burial may lead to another, of who holds what the first one waits for.
+    if (Atomics.compareExchange(words, word, id, -(own + 1)) !== id) return;
+    try {
+      this.#failUnfinishedBurials(slot);
+      new Repair(this.#core).bury(slot);
+    } catch (error) {
+      const cause = error instanceof Error ? error : new Error(String(error));
+      this.#fail(
+        new FlashVectorError('FV_IO', `thread ${id - 1} ended in the middle of a write, which could not be finished: ${cause.message}`, {
+          cause,
+        }),
+      );
+      freeSlot(control, slot);
+    }
+  }
+
+  /** If the dead thread was burying another one, what that one held is in an unknown state. */
+  #failUnfinishedBurials(slot: number): void {
+    const { control, words } = this.#core;
+    for (let other = L.LOG_SLOT + 1; other < L.THREADS_MAX; other++) {
+      const word = threadWord(control, other) + L.THREAD_ID;
+      if (Atomics.load(words, word) !== -(slot + 1)) continue;
+      this.#fail(
+        new FlashVectorError('FV_IO', 'a thread ended while it repaired what another had left; reopen the store to recover from the log'),
+      );
+      freeSlot(control, other);
     }
   }
 
@@ -66,43 +126,5 @@ export class ThreadWatch {
     Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_FAILED);
     Atomics.notify(words, L.CONTROL_LOG_STATE);
     control.bump(L.CONTROL_ACK_EPOCH);
-  }
-
-  #bury(slot: number): void {
-    const { control, words, ring } = this.#core;
-    const self = slot + 1;
-    const thread = threadWord(control, slot);
-    let held = this.#holdsLock(self);
-    for (let shard = 0; shard < control.shape.shards; shard++) {
-      Atomics.and(words, L.shardWord(shard) + L.SHARD_READERS + (slot >>> 5), ~(1 << (slot & 31)));
-    }
-    if (Atomics.load(words, thread + L.THREAD_BUSY) === 1) {
-      held = true;
-      const at = (Atomics.load(words, thread + L.THREAD_APPLYING) & (ring.words.length / 2 - 1)) * 2;
-      if ((Atomics.load(ring.words, at + RECORD_STATE) & STATE_MASK) === STATE_RESERVED) {
-        ring.publish(at, KIND_SKIP, 0);
-        control.bump(L.CONTROL_LOG_WAKE);
-      }
-    }
-    Atomics.store(words, thread + L.THREAD_DEFERRED, 0);
-    if (Atomics.exchange(words, thread + L.THREAD_WAITS_FOR_ROOM, 0) !== 0) Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
-    if (held) {
-      const id = words[thread + L.THREAD_ID] - 1;
-      this.#fail(new FlashVectorError('FV_IO', `thread ${id} ended in the middle of a write; reopen the store to recover from the log`));
-    } else {
-      this.#core.staging.abandonAllOf(slot);
-    }
-    freeSlot(control, slot);
-  }
-
-  #holdsLock(self: number): boolean {
-    const { control, words } = this.#core;
-    for (const lock of [L.CONTROL_LOG_LOCK, L.CONTROL_STAGING_LOCK, L.CONTROL_DICTIONARY_LOCK]) {
-      if (Atomics.load(words, lock) === self) return true;
-    }
-    for (let shard = 0; shard < control.shape.shards; shard++) {
-      if (Atomics.load(words, L.shardWord(shard) + L.SHARD_LOCK) === self) return true;
-    }
-    return false;
   }
 }

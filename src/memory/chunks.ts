@@ -63,7 +63,7 @@ function binOf(length: number): number {
   return length < 16 ? length : Math.min(REGION_RUN_BIN_COUNT - 1, 43 - Math.clz32(length));
 }
 
-function listRun(region: Region, chunk: number, length: number): void {
+export function listFreeRun(region: Region, chunk: number, length: number): void {
   const words = region.words;
   const bin = REGION_RUN_BINS + binOf(length);
   const next = words[bin];
@@ -116,7 +116,7 @@ export function takeChunks(region: Region, length: number): number {
       const found = chunkArgument(chunkEntry(region, chunk));
       if (found >= length) {
         unlistRun(region, chunk, found);
-        if (found > length) listRun(region, chunk + length, found - length);
+        if (found > length) listFreeRun(region, chunk + length, found - length);
         return chunk;
       }
       chunk = words[chunk * CHUNK_WORDS];
@@ -155,7 +155,7 @@ export function giveChunks(region: Region, first: number, count: number): void {
     setChunk(region, chunk, CHUNK_UNUSED, 0);
     words[REGION_TOP] = chunk;
   } else {
-    listRun(region, chunk, length);
+    listFreeRun(region, chunk, length);
   }
 }
 

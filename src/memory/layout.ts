@@ -39,6 +39,7 @@ export const STATUS_CLOSED = 3;
 // Line 2: the log lock: slot + 1 of the thread that reserves ring room, or 0. Held for some dozen
 // instructions, never across a wait. Waiters sleep on it with a time-out; release wakes one.
 export const CONTROL_LOG_LOCK = 32;
+/** 1 when somebody may be asleep on the lock. Set before sleeping, cleared by the release that wakes. */
 export const CONTROL_LOG_LOCK_WAITERS = 33;
 
 // Line 3: guarded by the log lock; read by the log thread.
@@ -135,7 +136,7 @@ const SHARD_AREA_WORD = DICTIONARY_AREA_WORD + DICTIONARY_AREA_BYTES / 4;
 const SHARD_WORDS = 2 * LINE_WORDS;
 /** Slot + 1 of the writer, or 0. Compare-and-swap to take, store to release; waiters sleep on it. */
 export const SHARD_LOCK = 0;
-/** Threads asleep, or about to be, on SHARD_LOCK. */
+/** 1 when somebody may be asleep on SHARD_LOCK. Set before sleeping, cleared by the release that wakes. */
 export const SHARD_LOCK_WAITERS = 1;
 /** Readers under the lock, one bit a thread slot, READER_WORDS words; a writer with patience sleeps on them. */
 export const SHARD_READERS = 2;
@@ -153,7 +154,7 @@ export const LOG_SLOT = 1;
 
 // Thread registry: one line a thread.
 export const THREAD_WORDS = LINE_WORDS;
-/** threadId + 1 of the thread, or 0 for a free slot. Taken by compare-and-swap. */
+/** threadId + 1 of the thread; 0 for a free slot; minus (slot + 1) of the thread that buries it. Changed by compare-and-swap. */
 export const THREAD_ID = 0;
 /** Ring position of the record that this thread is applying; means something while THREAD_BUSY is 1. */
 export const THREAD_APPLYING = 1;
@@ -163,6 +164,8 @@ export const THREAD_BUSY = 2;
 export const THREAD_DEFERRED = 3;
 /** 1 while this thread counts in ROOM_WAITERS. Written by the thread; taken back by who buries it. */
 export const THREAD_WAITS_FOR_ROOM = 4;
+/** The operating system's number of the thread, by which anybody can tell whether it lives; 0 where that is not known. */
+export const THREAD_SYSTEM_ID = 5;
 
 /** Counters and histograms, per thread: see metrics.ts. */
 export const METRICS_COUNTERS = 24;

@@ -12,6 +12,9 @@
  * argument), and a reader that sees a writer takes its bit back. New readers therefore wait as soon
  * as a writer has the word: a writer cannot be starved. A bit names its reader for sure, so the bits
  * of a dead thread can be cleared without guessing.
+ *
+ * Whoever has slept once asks the guardian, if this thread has one, to look after the holder: it may
+ * find that the holder has died, repair what the lock guards, and release it.
  */
 
 import { FlashVectorError } from '../base/errors.js';
@@ -24,6 +27,22 @@ const SLEEP_MS = 1;
 const LOCK_TIMEOUT_MS = 10_000;
 /** The same once the store has failed: the holder may be what failed it. */
 const LOCK_TIMEOUT_FAILED_MS = 50;
+
+/** Looks after the thread in a slot that keeps a lock: see engine/threads.ts. */
+type Guardian = (slot: number) => void;
+const guardians = new WeakMap<ArrayBufferLike, Guardian>();
+
+/** Makes `guardian` be asked when this thread waits for a lock in this control region; `undefined` ends that. */
+export function setGuardian(words: Int32Array, guardian: Guardian | undefined): void {
+  if (guardian === undefined) guardians.delete(words.buffer);
+  else guardians.set(words.buffer, guardian);
+}
+
+function sleepOn(words: Int32Array, lock: number, waiters: number, holder: number): void {
+  Atomics.store(words, waiters, 1);
+  Atomics.wait(words, lock, holder, SLEEP_MS);
+  if (Atomics.load(words, lock) === holder) guardians.get(words.buffer)?.(holder - 1);
+}
 
 /** @throws FlashVectorError FV_TIMEOUT, or FV_IO once the store has failed, when a lock was not free for too long */
 function checkWait(words: Int32Array, sinceMs: number, name: string, holder: number): void {
@@ -45,9 +64,7 @@ function acquireSlowly(words: Int32Array, lock: number, waiters: number, self: n
     if (holder === 0) continue;
     if (since === 0) since = performance.now();
     else checkWait(words, since, name, holder);
-    Atomics.add(words, waiters, 1);
-    Atomics.wait(words, lock, holder, SLEEP_MS);
-    Atomics.sub(words, waiters, 1);
+    sleepOn(words, lock, waiters, holder);
   }
 }
 
@@ -77,7 +94,13 @@ function tryAcquire(words: Int32Array, lock: number, self: number): boolean {
  */
 export function release(words: Int32Array, lock: number, waiters: number): void {
   storeRelease(words, lock, 0);
-  if (words[waiters] !== 0) Atomics.notify(words, lock, 1);
+  if (words[waiters] !== 0) wakeWaiters(words, lock, waiters);
+}
+
+/** The flag goes first: who sleeps after it sets it again. */
+function wakeWaiters(words: Int32Array, lock: number, waiters: number): void {
+  Atomics.store(words, waiters, 0);
+  Atomics.notify(words, lock);
 }
 
 /** Called after the compare-and-swap that took the writer word, which keeps these loads behind it. */
@@ -99,6 +122,8 @@ function drainReaders(words: Int32Array, shard: number, deadline: number): boole
       const bits = Atomics.load(words, shard + L.SHARD_READERS + i);
       if (bits !== 0) {
         Atomics.wait(words, shard + L.SHARD_READERS + i, bits, SLEEP_MS);
+        const stay = bits & Atomics.load(words, shard + L.SHARD_READERS + i);
+        if (stay !== 0) guardians.get(words.buffer)?.(i * 32 + 31 - Math.clz32(stay));
         break;
       }
     }
@@ -117,9 +142,7 @@ export function tryAcquireWrite(words: Int32Array, shard: number, self: number, 
     if (deadline === 0 || performance.now() > deadline) return false;
     const holder = Atomics.load(words, lock);
     if (holder === 0) continue;
-    Atomics.add(words, shard + L.SHARD_LOCK_WAITERS, 1);
-    Atomics.wait(words, lock, holder, SLEEP_MS);
-    Atomics.sub(words, shard + L.SHARD_LOCK_WAITERS, 1);
+    sleepOn(words, lock, shard + L.SHARD_LOCK_WAITERS, holder);
   }
   if (!readersPresent(words, shard) || drainReaders(words, shard, deadline)) return true;
   releaseWrite(words, shard);
@@ -129,7 +152,7 @@ export function tryAcquireWrite(words: Int32Array, shard: number, self: number, 
 /** A full barrier: what the caller loads afterwards is not older than its release (see Ring.wakeLog). */
 export function releaseWrite(words: Int32Array, shard: number): void {
   Atomics.store(words, shard + L.SHARD_LOCK, 0);
-  if (words[shard + L.SHARD_LOCK_WAITERS] !== 0) Atomics.notify(words, shard + L.SHARD_LOCK, 1);
+  if (words[shard + L.SHARD_LOCK_WAITERS] !== 0) wakeWaiters(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS);
 }
 
 /** Takes a shard's lock for reading. `slot` is the caller's thread slot. @throws FlashVectorError FV_TIMEOUT */
@@ -149,9 +172,7 @@ export function acquireRead(words: Int32Array, shard: number, slot: number): voi
     if (holder === 0) continue;
     if (since === 0) since = performance.now();
     else checkWait(words, since, 'shard', holder);
-    Atomics.add(words, shard + L.SHARD_LOCK_WAITERS, 1);
-    Atomics.wait(words, shard + L.SHARD_LOCK, holder, SLEEP_MS);
-    Atomics.sub(words, shard + L.SHARD_LOCK_WAITERS, 1);
+    sleepOn(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS, holder);
   }
 }
 

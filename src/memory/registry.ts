@@ -2,7 +2,8 @@
  * The thread registry: which threads use the store, one slot each.
  *
  * A slot is taken by compare-and-swap of 0 to threadId + 1 and freed by storing 0. Only the thread
- * itself writes the rest of its slot.
+ * itself writes the rest of its slot. Who buries a dead thread first changes threadId + 1 to minus (its own slot + 1), by
+ * compare-and-swap, so that only one does.
  */
 
 import { threadId } from 'node:worker_threads';
@@ -14,20 +15,22 @@ export function threadWord(control: Control, slot: number): number {
   return control.shape.threadAreaWord + slot * L.THREAD_WORDS;
 }
 
-/** Takes a given slot: the owner's and the log thread's are fixed. */
-export function claimSlot(control: Control, slot: number): number {
+/** Takes a given slot: the owner's and the log thread's are fixed. @param systemId see THREAD_SYSTEM_ID */
+export function claimSlot(control: Control, slot: number, systemId: number): number {
   const word = threadWord(control, slot);
   Atomics.store(control.words, word + L.THREAD_BUSY, 0);
+  Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, systemId);
   Atomics.store(control.words, word + L.THREAD_ID, threadId + 1);
   Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
   return slot;
 }
 
-/** Takes a free slot for an attached thread. @throws FlashVectorError FV_MEMORY_FULL when all are taken */
-export function takeSlot(control: Control): number {
+/** Takes a free slot for an attached thread. @param systemId see THREAD_SYSTEM_ID @throws FlashVectorError FV_MEMORY_FULL when all are taken */
+export function takeSlot(control: Control, systemId: number): number {
   for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
     const word = threadWord(control, slot);
     if (Atomics.compareExchange(control.words, word + L.THREAD_ID, 0, threadId + 1) === 0) {
+      Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, systemId);
       Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
       return slot;
     }
@@ -51,6 +54,7 @@ export function isApplying(control: Control, position: number): boolean {
 export function freeSlot(control: Control, slot: number): void {
   const word = threadWord(control, slot);
   Atomics.store(control.words, word + L.THREAD_BUSY, 0);
+  Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, 0);
   Atomics.store(control.words, word + L.THREAD_ID, 0);
   Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
 }

@@ -133,6 +133,28 @@ export class Ring {
     return below;
   }
 
+  /**
+   * Puts right what a thread in `slot` has left behind that died while it held the log lock: an LSN taken for a record that
+   * never came into the ring is given back. The lock stays the dead thread's.
+   */
+  repairLocked(slot: number): void {
+    const control = this.#control;
+    const word = threadWord(this.#store, slot);
+    if (Atomics.load(control, word + L.THREAD_BUSY) === 0) return;
+    const position = Atomics.load(control, word + L.THREAD_APPLYING);
+    // The head is stored last: a record at or past it was never reserved.
+    if (((position - Atomics.load(control, L.CONTROL_RING_HEAD)) | 0) < 0) return;
+    this.#store.storeLsn(L.CONTROL_NEXT_LSN, this.lsnAt((position & this.#mask) * 2));
+    Atomics.store(control, word + L.THREAD_BUSY, 0);
+  }
+
+  /** The record that the thread in `slot` was applying when it died, or NO_ROOM: word index in the ring. */
+  applyingOf(slot: number): number {
+    const word = threadWord(this.#store, slot);
+    if (Atomics.load(this.#control, word + L.THREAD_BUSY) === 0) return NO_ROOM;
+    return (Atomics.load(this.#control, word + L.THREAD_APPLYING) & this.#mask) * 2;
+  }
+
   /** Ring position of the record that this thread has reserved last. */
   get position(): number {
     return this.#control[this.#threadWord + L.THREAD_APPLYING];

@@ -190,3 +190,38 @@ export function free(region: Region, unit: number, sizeClass: number): void {
     giveChunks(region, chunk, CLASS_CHUNKS[sizeClass]);
   }
 }
+
+/** Chunks of a slab of this class. */
+export function slabChunks(sizeClass: number): number {
+  return CLASS_CHUNKS[sizeClass];
+}
+
+/** Units of a block of this class. */
+export function slabUnits(sizeClass: number): number {
+  return CLASS_BYTES[sizeClass] >>> 3;
+}
+
+/** Makes a slab's header and its list of free blocks anew, and lists it if it has room. */
+export function rebuildSlab(region: Region, chunk: number, sizeClass: number, live: { has(unit: number): boolean }): void {
+  const words = region.words;
+  const slab = chunk * CHUNK_WORDS;
+  const step = CLASS_BYTES[sizeClass] >>> 3;
+  const first = chunk * CHUNK_UNITS + SLAB_HEADER_UNITS;
+  let used = 0;
+  let freed = 0;
+  for (let i = CLASS_CAPACITY[sizeClass] - 1; i >= 0; i--) {
+    const unit = first + i * step;
+    if (live.has(unit)) {
+      used++;
+    } else {
+      words[unit * 2] = freed;
+      freed = unit;
+    }
+  }
+  words[slab + SLAB_USED] = used;
+  words[slab + SLAB_FREED] = freed;
+  words[slab + SLAB_FRESH] = CLASS_CAPACITY[sizeClass];
+  words[slab + SLAB_NEXT] = 0;
+  words[slab + SLAB_PREVIOUS] = 0;
+  if (used < CLASS_CAPACITY[sizeClass]) listSlab(words, REGION_SLABS + sizeClass, chunk);
+}

@@ -15,6 +15,7 @@ import { lsnFrom } from '../base/lsn.js';
 import type { Control } from './control.js';
 import * as L from './layout.js';
 import { acquire, release } from './lock.js';
+import { UnitSet, rebuildAllocator } from './rebuild.js';
 import { Region } from './region.js';
 import { isApplying } from './registry.js';
 import { allocate, blockBytes, classAt, classOf, free } from './slabs.js';
@@ -123,6 +124,30 @@ export class Staging {
     } finally {
       release(control, L.CONTROL_STAGING_LOCK, L.CONTROL_STAGING_WAITERS);
     }
+  }
+
+  /**
+   * Makes the region whole after a thread has died while it held the staging lock: the list of blocks is what counts, and is whole
+   * at every instruction. The lock stays the dead thread's.
+   */
+  repairLocked(): void {
+    const control = this.#control;
+    const region = this.region;
+    region.refresh();
+    const words = region.words;
+    const blocks: number[] = [];
+    const live = new UnitSet(region);
+    let last = 0;
+    let units = 0;
+    for (let unit = control[L.CONTROL_STAGED_FIRST]; unit !== 0; unit = words[unit * 2 + BLOCK_NEXT]) {
+      if (!live.add(unit)) break;
+      blocks.push(unit);
+      units += blockBytes(region, unit, words[unit * 2 + BLOCK_CLASS]) / 8;
+      last = unit;
+    }
+    control[L.CONTROL_STAGED_LAST] = last;
+    control[L.CONTROL_STAGED_UNITS] = units;
+    rebuildAllocator(region, blocks, live);
   }
 
   #done(block: number, writtenLsn: number): boolean {

@@ -1,7 +1,8 @@
 /**
  * The hash table of a shard: extendible hashing by segments.
  *
- * A directory of 2^depth words, indexed by the top bits of the hash, names segments; a segment of
+ * A directory of 2^depth words, indexed by the top bits of the hash, names segments (a word before it
+ * repeats the depth, so that it says for itself how long it is); a segment of
  * local depth d serves all hashes that share their top d bits. A segment is 4,088 bytes: two header
  * words and 510 slots of two words, hash and entry, probed linearly from a place that the middle
  * bits choose. A segment that is full past SPLIT_COUNT splits in two: some 10 µs, the longest that
@@ -64,9 +65,18 @@ function newSegment(region: Region, localDepth: number): number {
   return unit;
 }
 
+/** Unit of a directory's first word: the one behind its block's. @returns 0 when there is no memory */
+function newDirectory(region: Region, depth: number): number {
+  const bytes = 8 + (4 << depth);
+  const block = allocate(region, bytes, classOf(bytes));
+  if (block === 0) return 0;
+  region.words[block * 2] = depth;
+  return block + 1;
+}
+
 /** Makes an empty table. @returns false when there is no memory */
 export function createTable(region: Region): boolean {
-  const directory = allocate(region, 4, classOf(4));
+  const directory = newDirectory(region, 0);
   const segment = newSegment(region, 0);
   if (directory === 0 || segment === 0) return false;
   region.words[directory * 2] = segment;
@@ -224,7 +234,7 @@ export class HashTable {
   growthBytes(count: number): number {
     const words = this.region.words;
     const splits = Math.min(count, words[REGION_SEGMENTS]) + Math.ceil(count / (SPLIT_COUNT / 2)) + 2;
-    const directory = Math.max(4 << words[REGION_DEPTH], 4 * (words[REGION_SEGMENTS] + splits));
+    const directory = 8 + Math.max(4 << words[REGION_DEPTH], 4 * (words[REGION_SEGMENTS] + splits));
     return Math.ceil(splits / 4) * CHUNK_BYTES + 8 * directory + 65_536;
   }
 
@@ -247,8 +257,7 @@ export class HashTable {
   #doubleDirectory(): boolean {
     const region = this.region;
     const depth = region.words[REGION_DEPTH];
-    const bytes = 4 << (depth + 1);
-    const after = allocate(region, bytes, classOf(bytes));
+    const after = newDirectory(region, depth + 1);
     if (after === 0) return false;
     const words = region.words;
     const before = words[REGION_DIRECTORY];
@@ -258,7 +267,7 @@ export class HashTable {
     }
     words[REGION_DIRECTORY] = after;
     words[REGION_DEPTH] = depth + 1;
-    free(region, before, classAt(region, before));
+    free(region, before - 1, classAt(region, before - 1));
     return true;
   }
 
@@ -290,6 +299,88 @@ export class HashTable {
     free(region, segment, classAt(region, segment));
     words[REGION_SEGMENTS]--;
     return true;
+  }
+
+  /**
+   * Puts the table right after a thread has died inside a change, under the region's lock and an odd version.
+   *
+   * Every change keeps each entry in reach at every instruction: a split fills both halves before the directory leads to
+   * them and frees the old segment after; removal copies a slot before it clears it; a directory is whole before it is the
+   * root. So what is reachable is right but for: a directory that leads to a split segment and to its halves
+   * (the split is taken back), a slot copied twice, a slot whose two words are not of one entry (the hash is made anew
+   * from the key), a count.
+   * @param hashOf hash of the key of the entry at a unit
+   * @param blocks receives the unit of every block of the table and every entry, each once
+   * @param live receives the same
+   * @param visit called for every entry
+   */
+  repair(hashOf: (unit: number) => number, blocks: number[], live: { add(unit: number): boolean }, visit: (unit: number) => void): void {
+    const words = this.region.words;
+    const directory = words[REGION_DIRECTORY];
+    const depth = words[directory * 2 - 2];
+    words[REGION_DEPTH] = depth;
+    blocks.push(directory - 1);
+    live.add(directory - 1);
+    this.#takeSplitsBack(directory * 2, depth);
+    let segments = 0;
+    for (let i = 0; i < 1 << depth; i++) {
+      let segment = words[directory * 2 + i];
+      if (!live.add(segment)) continue;
+      const chain: number[] = [];
+      for (; segment !== 0; segment = words[segment * 2 + SEGMENT_OVERFLOW]) {
+        live.add(segment);
+        chain.push(segment);
+        blocks.push(segment);
+      }
+      segments += chain.length;
+      this.#repairChain(chain, hashOf, blocks, live, visit);
+    }
+    words[REGION_SEGMENTS] = segments;
+  }
+
+  /** Leads the directory back to segments whose halves it leads to in part: shallower segments win. */
+  #takeSplitsBack(directory: number, depth: number): void {
+    const words = this.region.words;
+    const found = new Map<number, number>();
+    for (let i = 0; i < 1 << depth; i++) found.set(words[directory + i], i);
+    const byDepth = [...found].map(([segment, index]) => ({ segment, index, local: words[segment * 2] & DEPTH_MASK }));
+    byDepth.sort((a, b) => b.local - a.local);
+    for (const { segment, index, local } of byDepth) {
+      const span = 1 << Math.max(0, depth - local);
+      const first = index & ~(span - 1);
+      words.fill(segment, directory + first, directory + first + span);
+    }
+  }
+
+  #repairChain(
+    chain: readonly number[],
+    hashOf: (unit: number) => number,
+    blocks: number[],
+    live: { add(unit: number): boolean },
+    visit: (unit: number) => void,
+  ): void {
+    const words = this.region.words;
+    const hashes: number[] = [];
+    const units: number[] = [];
+    for (const segment of chain) {
+      for (let i = 0; i < SEGMENT_SLOTS; i++) {
+        const unit = words[segment * 2 + SEGMENT_HEADER_WORDS + i * 2 + 1];
+        if (unit === 0 || !live.add(unit)) continue;
+        blocks.push(unit);
+        hashes.push(hashOf(unit));
+        units.push(unit);
+        visit(unit);
+      }
+    }
+    for (const segment of chain) {
+      words[segment * 2] &= DEPTH_MASK;
+      words.fill(0, segment * 2 + SEGMENT_HEADER_WORDS, segment * 2 + SEGMENT_WORDS);
+    }
+    let at = 0;
+    for (let i = 0; i < units.length; i++) {
+      while (words[chain[at] * 2] >>> COUNT_SHIFT >= SEGMENT_SLOTS - 1) at++;
+      putSlot(words, chain[at] * 2, hashes[i], units[i]);
+    }
   }
 
   /** Adds an entry whose key is absent. Room must have been made. */

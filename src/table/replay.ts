@@ -47,13 +47,14 @@ export class Replayer {
     readonly partition: Partition,
   ) {}
 
-  operation(operation: LoggedOperation, payload: Buffer, lsn: number): void {
+  /** @param only shards to which the operation is applied, if given; the caller holds their locks */
+  operation(operation: LoggedOperation, payload: Buffer, lsn: number, only?: readonly Shard[]): void {
     const scratch = this.scratch;
     const keyBytes = operation.valueStart - operation.keyStart;
     payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, operation.keyStart, operation.keyStart + keyBytes);
     const hash = hashWords(scratch, operation.keyLength);
     const shard = this.shards[hash & (this.shards.length - 1)];
-    if (shard.index % this.partition.count !== this.partition.index) return;
+    if (only === undefined ? shard.index % this.partition.count !== this.partition.index : !only.includes(shard)) return;
     scratch.keyLength = operation.keyLength;
     scratch.keyHash = hash;
     scratch.keyFlags = (operation.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;

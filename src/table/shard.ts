@@ -16,11 +16,12 @@ import { fence, loadAcquire, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import { reserveTop } from '../memory/chunks.js';
+import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
 import { REGION_KEY_BYTES, REGION_VALUE_BYTES, Region } from '../memory/region.js';
 import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
-import { decodeKey } from './key-codec.js';
+import { decodeKey, hashWords } from './key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { ValueCodec } from './value-codec.js';
 
@@ -287,6 +288,36 @@ export class Shard {
   closeChangeLocked(): void {
     this.#changeOpen = false;
     this.#endChange();
+  }
+
+  /**
+   * Makes a shard whole whose lock's holder has died, and leaves it open for a change (see `openChangeLocked`). The lock stays
+   * the dead thread's until the caller releases it. Cost: some 50 ns an entry.
+   */
+  repairLocked(): void {
+    const { region, scratch } = this;
+    region.refresh();
+    const { words } = region;
+    if ((this.#control[this.versionWord] & 1) === 0) this.openChangeLocked();
+    else this.#changeOpen = true;
+    const blocks: number[] = [];
+    const live = new UnitSet(region);
+    words.fill(0, REGION_KEY_BYTES, REGION_VALUE_BYTES + 2);
+    let entries = 0;
+    const hashOf = (unit: number): number => {
+      const entry = unit * 2;
+      const keyLength = words[entry] & 0xffff;
+      const from = (entry + E.ENTRY_HEADER_WORDS) * 4;
+      region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(keyLength) * 4);
+      return hashWords(scratch, keyLength);
+    };
+    this.table.repair(hashOf, blocks, live, (unit) => {
+      entries++;
+      this.#countBytes(REGION_KEY_BYTES, words[unit * 2] & 0xffff);
+      this.#countBytes(REGION_VALUE_BYTES, words[unit * 2 + E.ENTRY_VALUE_LENGTH]);
+    });
+    rebuildAllocator(region, blocks, live);
+    Atomics.store(this.#control, this.#entriesWord, entries);
   }
 
   /** Readers that come from now on wait or retry. */

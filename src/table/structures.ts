@@ -88,13 +88,22 @@ export class Dictionary implements StructureStore {
       if (!isCompatible(known)) return false;
       for (let number = known.length; number < all.length; number++) {
         const text = Buffer.from(JSON.stringify(all[number]));
-        this.#log(number, text);
+        const ring = this.#log(number, text);
         this.append(number, text);
+        // Only now: should this thread die before, its record says what is to be appended.
+        ring.applied();
       }
       return true;
     } finally {
       release(this.#words, L.CONTROL_DICTIONARY_LOCK, L.CONTROL_DICTIONARY_WAITERS);
     }
+  }
+
+  /** Puts the count of bytes right after a thread has died while it held the lock. */
+  repairLocked(): void {
+    let used = 0;
+    for (let i = this.count; i > 0; i--) used += 4 + this.#area.readInt32LE(used);
+    this.#words[L.CONTROL_DICTIONARY_BYTES] = used;
   }
 
   /** Adds a structure; repeating one that is there does nothing. */
@@ -109,7 +118,7 @@ export class Dictionary implements StructureStore {
     Atomics.store(this.#words, L.CONTROL_DICTIONARY_COUNT, number + 1);
   }
 
-  #log(number: number, text: Uint8Array): void {
+  #log(number: number, text: Uint8Array): Ring {
     const ring = this.ring;
     assert(ring !== undefined, 'structures are only shared where they can be logged');
     const bytes = (RECORD_HEADER_WORDS * 4 + 8 + text.length + 7) & ~7;
@@ -121,6 +130,6 @@ export class Dictionary implements StructureStore {
     ring.words[body + 1] = text.length;
     ring.bytes.set(text, (body + 2) * 4);
     ring.publish(at, KIND_STRUCTURE, DURABILITY_MEMORY);
-    ring.applied();
+    return ring;
   }
 }

@@ -72,7 +72,7 @@ export class HarnessStore {
     const recovery = new Recovery(source, files, checksum, DIRECTORY, storeId, options, inlinePool, () => createMemory(options));
     const { handle, summary, base } = await recovery.run();
     const core = new Core(handle, L.OWNER_SLOT);
-    claimSlot(core.control, L.OWNER_SLOT);
+    claimSlot(core.control, L.OWNER_SLOT, 0);
     const { control, words } = core;
     const lastLsn = summary.end.lastLsn;
     control.storeLsn(L.CONTROL_NEXT_LSN, lastLsn + 1);

@@ -1,0 +1,307 @@
+/**
+ * A thread dies at every store: the words that a writer changes are watched, and at a chosen store everything it
+ * would still do is cut off. What the control region and the ring held at that moment is what the repair finds.
+ * Afterwards a write that was published is there, one that was not is not, and the store works on.
+ */
+
+import { isDeepStrictEqual } from 'node:util';
+import t from 'tap';
+import { resolveOptions } from '../../src/base/options.js';
+import { KIND_MASK, KIND_SHIFT, KIND_SKIP, RECORD_STATE } from '../../src/base/record.js';
+import { Core } from '../../src/engine/core.js';
+import { FlashVector } from '../../src/engine/database.js';
+import type { StoreHandle } from '../../src/engine/handle.js';
+import { createMemory } from '../../src/engine/memory.js';
+import { Repair } from '../../src/engine/repair.js';
+import { Writer } from '../../src/engine/writer.js';
+import * as L from '../../src/memory/layout.js';
+import { REGION_DEPTH, REGION_SEGMENTS, REGION_USED_UNITS, Region } from '../../src/memory/region.js';
+import { claimSlot, threadWord } from '../../src/memory/registry.js';
+import { RingReader } from '../../src/memory/ring-reader.js';
+import { randomFrom, testSeed } from '../support/random.js';
+
+const SLOT = 2;
+const DEATHS = 4000;
+
+class Death extends Error {}
+
+/** Watches stores to typed arrays; at the chosen one the thread dies. */
+class Fate {
+  /** Stores until death. */
+  left = Infinity;
+  /** Stores seen. */
+  stores = 0;
+  dead = false;
+  #control: Int32Array | undefined;
+  #ring: Int32Array | undefined;
+  #staging: Int32Array | undefined;
+
+  constructor(readonly handle: StoreHandle) {}
+
+  #step(): boolean {
+    if (this.dead) return false;
+    this.stores++;
+    if (--this.left > 0) return true;
+    this.dead = true;
+    this.#control = new Int32Array(this.handle.control).slice();
+    this.#ring = new Int32Array(this.handle.ring).slice();
+    this.#staging = new Int32Array(this.handle.staging, 0, this.handle.staging.byteLength / 4).slice();
+    throw new Death();
+  }
+
+  watch(words: Int32Array): Int32Array {
+    return new Proxy(words, {
+      get: (target, name) => {
+        if (typeof name === 'string' && /^\d+$/.test(name)) return target[Number(name)];
+        if (name === 'length') return target.length;
+        if (name === 'fill')
+          return (value: number, start: number, end: number) => {
+            // A long run counts as two stores: what matters is its beginning and its middle.
+            const step = end - start > 64 ? (end - start + 1) >>> 1 : 1;
+            for (let i = start; i < end; i += step) if (this.#step()) target.fill(value, i, Math.min(end, i + step));
+          };
+        throw new Error(`words.${String(name)} is not watched`);
+      },
+      set: (target, name, value: number) => {
+        if (this.#step()) target[Number(name)] = value;
+        return true;
+      },
+    });
+  }
+
+  /** Puts shared memory back to the moment of death: what `finally` did since never happened. */
+  freeze(): void {
+    if (this.#control !== undefined) new Int32Array(this.handle.control).set(this.#control);
+    if (this.#ring !== undefined) new Int32Array(this.handle.ring).set(this.#ring);
+    if (this.#staging !== undefined) new Int32Array(this.handle.staging, 0, this.#staging.length).set(this.#staging);
+  }
+}
+
+/** Replaces a property that holds words by one whose stores are watched, also when it is set anew. */
+function watchWords(owner: { words: Int32Array }, fate: Fate): void {
+  let watched = fate.watch(owner.words);
+  Object.defineProperty(owner, 'words', {
+    get: () => watched,
+    set: (words: Int32Array) => {
+      watched = fate.watch(words);
+    },
+  });
+}
+
+/** The thread that is going to die: a core of its own, in this thread. */
+function mortal(handle: StoreHandle): { fate: Fate; db: FlashVector; writer: Writer } {
+  const core = new Core(handle, SLOT);
+  claimSlot(core.control, SLOT, 0);
+  const fate = new Fate(handle);
+  for (const shard of core.shards) watchWords(shard.region, fate);
+  watchWords(core.ring as { words: Int32Array }, fate);
+  const writer = new Writer(core);
+  const db = new FlashVector(core, writer, {
+    close: () => Promise.resolve(),
+    checkpoint: () => Promise.resolve(0),
+    checkpoints: undefined,
+  });
+  return { fate, db, writer };
+}
+
+void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => {
+  const random = randomFrom(testSeed(t));
+  const integer = (below: number): number => Math.floor(random() * below);
+  const handle = createMemory(resolveOptions({ shards: 2, ringBytes: 131_072 }));
+  const core = new Core(handle, L.OWNER_SLOT);
+  claimSlot(core.control, L.OWNER_SLOT, 0);
+  const { control, words } = core;
+  Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
+  const reader = new RingReader(handle.ring, control, new Region(handle.staging, words, false));
+  const model = new Map<string, unknown>();
+  const value = (): unknown => {
+    const kind = integer(10);
+    if (kind < 3) return integer(1000);
+    if (kind < 6) return 'v'.repeat(integer(200));
+    if (kind < 8) return { id: integer(100), name: 'n'.repeat(integer(30)) };
+    return 'w'.repeat(integer(kind === 8 ? 3000 : 40_000));
+  };
+  /** Drains the ring. @returns kinds of the records by LSN */
+  const drain = (): Map<number, number> => {
+    const kinds = new Map<number, number>();
+    for (let run = reader.take(1); run !== undefined; run = reader.take(1)) {
+      const bytes = Buffer.from(run.bytes);
+      kinds.set(run.firstLsn, (bytes.readUInt32LE(RECORD_STATE * 4) >>> KIND_SHIFT) & KIND_MASK);
+      control.storeLsn(L.CONTROL_WRITTEN, run.lastLsn);
+      reader.release();
+    }
+    return kinds;
+  };
+
+  let victim = mortal(handle);
+  let deaths = 0;
+  let published = 0;
+  let last = 0;
+  for (let round = 0; deaths < DEATHS; round++) {
+    const changes: [string, unknown][] = [];
+    const count = integer(4) === 0 ? 2 + integer(12) : 1;
+    // Phases of growing and of shrinking, so that tables split and slabs go.
+    const deleting = (round >>> 9) % 2 === 0 ? 0.2 : 0.6;
+    for (let i = 0; i < count; i++) changes.push([`key${integer(3000)}`, random() < deleting ? undefined : value()]);
+    victim.fate.left = random() < 0.3 ? Infinity : 1 + integer(random() < 0.2 ? 3000 : 120);
+    const before = control.lastLsn;
+    let died = false;
+    try {
+      const options = { durability: 'memory' as const };
+      const [[key, first]] = changes;
+      const done =
+        count > 1
+          ? victim.db.batch(
+              changes.map(([name, v]) => (v === undefined ? { type: 'del', key: name } : { type: 'put', key: name, value: v })),
+              options,
+            )
+          : first === undefined
+            ? victim.db.del(key, options)
+            : victim.db.put(key, first, options);
+      await done;
+    } catch (error) {
+      if (!(error instanceof Death)) throw error;
+      died = true;
+    }
+    let applied = true;
+    if (died) {
+      deaths++;
+      victim.fate.freeze();
+      new Repair(core).bury(SLOT);
+      const kinds = drain();
+      const lsn = control.lastLsn;
+      // Of the records since, the last one is the write; those before define structures.
+      applied = lsn > before && kinds.get(lsn) !== KIND_SKIP && kinds.get(lsn) !== 2;
+      for (let i = last + 1; i <= lsn; i++) if (!kinds.has(i)) t.fail(`LSN ${i} is missing from the log`);
+      if (applied) published++;
+      for (let shard = 0; shard < handle.shards.length; shard++) {
+        const at = L.shardWord(shard);
+        if (words[at + L.SHARD_LOCK] !== 0 || (words[at + L.SHARD_VERSION] & 1) !== 0) t.fail('a lock or an odd version stays');
+      }
+      for (const lock of [L.CONTROL_LOG_LOCK, L.CONTROL_STAGING_LOCK, L.CONTROL_DICTIONARY_LOCK])
+        if (words[lock] !== 0) t.fail('a lock stays');
+      if (words[threadWord(control, SLOT) + L.THREAD_ID] !== 0) t.fail('the slot stays');
+      victim.writer.dispose();
+      victim = mortal(handle);
+    } else {
+      drain();
+    }
+    last = control.lastLsn;
+    if (applied) {
+      for (const [key, v] of changes) {
+        if (v === undefined) model.delete(key);
+        else model.set(key, v);
+      }
+    }
+    const db = victim.db;
+    for (const [key] of changes) {
+      if (isDeepStrictEqual(db.get(key), model.get(key))) continue;
+      t.fail(`round ${round}, death ${deaths}: ${key} is wrong; the write counts: ${applied}`);
+      return;
+    }
+    if (round % 97 !== 0 && !died) continue;
+    let size = 0;
+    for (const shard of core.shards) size += shard.entryCount;
+    if (size !== model.size) {
+      t.fail(`round ${round}: ${size} entries instead of ${model.size}`);
+      return;
+    }
+  }
+  const db = victim.db;
+  let wrong = 0;
+  for (const [key, v] of model) if (!isDeepStrictEqual(db.get(key), v)) wrong++;
+  t.equal(wrong, 0);
+  t.equal([...db.keys()].length, model.size);
+  t.ok(published > DEATHS / 20 && published < DEATHS, `${published} of ${deaths} deaths were after publication`);
+  for (const key of model.keys()) await db.del(key, { durability: 'memory' }).then(() => drain());
+  for (const shard of core.shards) {
+    shard.region.refresh();
+    t.ok(shard.region.words[REGION_USED_UNITS] * 8 < 400_000, 'what remains are tables, not lost blocks');
+  }
+  victim.writer.dispose();
+});
+
+function cloneOf(handle: StoreHandle): StoreHandle {
+  const clone = (buffer: SharedArrayBuffer): SharedArrayBuffer => {
+    const copy = buffer.growable
+      ? new SharedArrayBuffer(buffer.byteLength, { maxByteLength: buffer.maxByteLength })
+      : new SharedArrayBuffer(buffer.byteLength);
+    new Uint8Array(copy).set(new Uint8Array(buffer));
+    return copy;
+  };
+  const { kind, control, ring, staging, shards } = handle;
+  return { kind, control: clone(control), ring: clone(ring), staging: clone(staging), shards: shards.map(clone) };
+}
+
+/** Lets a thread die at store `left` of `put(key)` over a copy of the store. @returns stores that the put took, or `undefined` when it died */
+async function dieAt(t: Tap.Test, from: StoreHandle, key: string, left: number, keys: readonly string[]): Promise<number | undefined> {
+  const handle = cloneOf(from);
+  const core = new Core(handle, L.OWNER_SLOT);
+  const victim = mortal(handle);
+  victim.fate.left = left;
+  const died = await victim.db.put(key, 'new', { durability: 'memory' }).then(
+    () => false,
+    (error: unknown) => error instanceof Death,
+  );
+  victim.writer.dispose();
+  if (!died) return victim.fate.stores;
+  victim.fate.freeze();
+  const before = core.control.lastLsn;
+  new Repair(core).bury(SLOT);
+  const [shard] = core.shards;
+  const writer = new Writer(core);
+  const db = new FlashVector(core, writer, {
+    close: () => Promise.resolve(),
+    checkpoint: () => Promise.resolve(0),
+    checkpoints: undefined,
+  });
+  let missing = 0;
+  for (const name of keys) if (db.get(name) !== name) missing++;
+  const found = db.get(key);
+  const walked = [...db.keys()].length;
+  const right = (found === undefined || found === 'new') && walked === keys.length + (found === undefined ? 0 : 1);
+  if (missing > 0 || !right || shard.entryCount !== walked || core.control.lastLsn < before - 1)
+    t.fail(`store ${left}: ${missing} missing, ${walked} walked`);
+  // The table takes what makes it split again.
+  for (let i = 0; i < 600; i++) await db.put(`more${i}`, i, { durability: 'memory' });
+  for (let i = 0; i < 600; i++) if (db.get(`more${i}`) !== i) missing++;
+  if (missing > 0) t.fail(`store ${left}: the table is not whole`);
+  writer.dispose();
+  return undefined;
+}
+
+void t.test('death at every store of a split, the directory doubled with it or not', { timeout: 600_000 }, async (t) => {
+  const handle = createMemory(resolveOptions({ shards: 1, ringBytes: 1024 * 1024 }));
+  const core = new Core(handle, L.OWNER_SLOT);
+  claimSlot(core.control, L.OWNER_SLOT, 0);
+  Atomics.store(core.words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
+  const [{ region }] = core.shards;
+  const writer = new Writer(core);
+  const db = new FlashVector(core, writer, {
+    close: () => Promise.resolve(),
+    checkpoint: () => Promise.resolve(0),
+    checkpoints: undefined,
+  });
+  const keys: string[] = [];
+  let tried = 0;
+  const kinds = new Set<string>();
+  for (let i = 0; kinds.size < 2 || i < 1000; i++) {
+    const key = `key${i}`;
+    const segments = region.words[REGION_SEGMENTS];
+    const depth = region.words[REGION_DEPTH];
+    const before = cloneOf(handle);
+    await db.put(key, key, { durability: 'memory' });
+    if (region.words[REGION_SEGMENTS] !== segments) {
+      kinds.add(region.words[REGION_DEPTH] === depth ? 'split' : 'doubled');
+      const stores = (await dieAt(t, before, key, Infinity, keys)) ?? 0;
+      // The bulk of a split copies slots; what comes around it is tried store by store.
+      for (let left = 1; left <= stores; left += left > 40 && left < stores - 120 ? 61 : 1) {
+        await dieAt(t, before, key, left, keys);
+        tried++;
+      }
+    }
+    keys.push(key);
+  }
+  t.ok(tried > 300, `${tried} deaths`);
+  writer.dispose();
+});
