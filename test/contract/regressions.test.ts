@@ -322,42 +322,24 @@ void t.test('a thread that dies in a large put leaves nothing staged', async (t)
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await new Promise((resolve) => setTimeout(resolve, 20 + round * 13));
     await worker.terminate();
-    if (db.status !== 'open') break;
     await db.put('own', Buffer.alloc(10_000_000, round));
   }
-  t.match(db.status, /open|readonly/);
-  await db.close().catch((error: unknown) => t.match(error, { code: 'FV_IO' }));
+  t.equal(db.status, 'open');
+  await db.close();
 });
 
-void t.test('a thread that dies inside a batch: readers and writers are told at once', async (t) => {
+void t.test('a thread that dies inside a batch: the batch is whole, the store goes on', async (t) => {
   const folder = tempFolder(t);
-  let dead = 0;
-  for (let round = 0; round < 12 && dead === 0; round++) {
-    const db = await open(folder);
-    const told = new Promise((resolve) => db.once('readonly', resolve));
+  const db = await open(folder);
+  for (let round = 0; round < 12; round++) {
     const worker = new Worker(fixture('large-batches'), { workerData: { handle: db.handle } });
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await new Promise((resolve) => setTimeout(resolve, 30 + round * 7));
     await worker.terminate();
-    const outcome = await db.put('own', 1).then(
-      () => 'open',
-      (error: unknown) => (error as { code: string }).code,
-    );
-    if (outcome !== 'open') {
-      dead++;
-      t.match(outcome, /FV_IO|FV_READONLY/);
-      t.match(await told, { code: 'FV_IO' });
-      const started = performance.now();
-      for (let i = 0; i < 5; i++) {
-        try {
-          db.get(`key${i}`);
-        } catch (error) {
-          t.match(error, { code: 'FV_IO' });
-        }
-      }
-      t.ok(performance.now() - started < 5000, 'reads do not wait ten seconds each');
-    }
-    await db.close().catch((error: unknown) => t.match(error, { code: 'FV_IO' }));
+    await db.put('own', round);
+    const found = new Set(Array.from({ length: 20_000 }, (_, n) => db.get(`key${n}`)));
+    t.ok(found.size <= 1, 'a batch is there as a whole');
   }
-  t.comment(`${dead} deaths inside a batch`);
+  t.equal(db.status, 'open');
+  await db.close();
 });

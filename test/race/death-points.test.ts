@@ -94,7 +94,7 @@ function mortal(handle: StoreHandle): { fate: Fate; db: FlashVector; writer: Wri
   claimSlot(core.control, SLOT, 0);
   const fate = new Fate(handle);
   for (const shard of core.shards) watchWords(shard.region, fate);
-  watchWords(core.ring as { words: Int32Array }, fate);
+  watchWords(core.ring, fate);
   const writer = new Writer(core);
   const db = new FlashVector(core, writer, {
     close: () => Promise.resolve(),

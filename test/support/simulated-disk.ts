@@ -34,7 +34,7 @@ class Inode {
 
 type NameChange = (names: Map<string, Inode>) => void;
 
-export class PowerCut extends Error {
+class PowerCut extends Error {
   constructor() {
     super('the power is off');
   }

@@ -26,7 +26,7 @@ import checkpoint, { type CheckpointTask } from '../../workers/checkpoint.js';
 import { diskSource, type SimulatedDisk } from './simulated-disk.js';
 
 const DIRECTORY = '/store';
-export const SEGMENT_BYTES = 65_536;
+const SEGMENT_BYTES = 65_536;
 const FRAME_BYTES_MAX = 16_384;
 
 /** Thrown out of the log's loop when it would sleep. */
