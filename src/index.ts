@@ -2,7 +2,12 @@
 
 export { open } from './engine/open.js';
 export { attach } from './engine/attach.js';
+export { verify } from './engine/verify.js';
+export { repair } from './engine/salvage.js';
+export { inspect } from './engine/inspect.js';
 export { FlashVectorError } from './base/errors.js';
+export type { FileReport, Problem, VerifyReport } from './engine/verify.js';
+export type { Loss, RepairReport } from './engine/salvage.js';
 export type { ErrorCode } from './base/errors.js';
 export type { DeleteOptions, Durability, OpenOptions, PutOptions, RecoveryProgress, WriteOptions } from './base/options.js';
 export type { BatchOperation, Entry, FlashVector, Key } from './engine/database.js';

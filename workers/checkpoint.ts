@@ -1,8 +1,9 @@
-/** Pool tasks of a checkpoint: writing a part, and what comes after all parts are written. */
+/** Pool tasks of checkpoints and backups: writing a part, and what comes before and after. */
 
 import { setPriority } from 'node:os';
 import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
 import { removeDebris } from '../src/checkpoint/catalog.js';
+import { completeCopy, discardCopy, prepareTarget } from '../src/checkpoint/copy.js';
 import type { Manifest, PartSummary } from '../src/checkpoint/format.js';
 import { PartWriter } from '../src/checkpoint/part-writer.js';
 import { publishCheckpoint, type Publication } from '../src/checkpoint/publish.js';
@@ -46,7 +47,24 @@ export interface SweepTask extends Common {
   kind: 'sweep';
 }
 
-export type CheckpointTask = WritePartTask | PublishTask | SweepTask;
+/** Makes the folder of a backup. */
+export interface PrepareTask extends Common {
+  kind: 'prepare';
+}
+
+/** Completes a backup, whose parts are written, from the store in `source`. */
+export interface CompleteTask extends Common {
+  kind: 'complete';
+  manifest: Manifest;
+  source: { directory: string; storeId: Uint8Array; segmentBytes: number };
+}
+
+/** Removes what a backup that failed has left. */
+export interface DiscardTask extends Common {
+  kind: 'discard';
+}
+
+export type CheckpointTask = WritePartTask | PublishTask | SweepTask | PrepareTask | CompleteTask | DiscardTask;
 export interface CheckpointDone {
   part?: PartSummary;
   retired?: number;
@@ -67,7 +85,10 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
     const storeId = Buffer.from(task.storeId);
     if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
     if (task.kind === 'publish') return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest)));
-    removeDebris(files, task.directory);
+    if (task.kind === 'sweep') removeDebris(files, task.directory);
+    else if (task.kind === 'prepare') prepareTarget(files, task.directory);
+    else if (task.kind === 'discard') discardCopy(files, task.directory);
+    else complete(files, checksum, task);
     return {};
   } catch (error) {
     return { error: toErrorData(error) };
@@ -82,6 +103,11 @@ function giveWay(): void {
   } catch {
     // Not allowed here: it is a courtesy only.
   }
+}
+
+function complete(files: FileSystem, checksum: Checksum, { source, directory, manifest }: CompleteTask): void {
+  const from = { ...source, storeId: Buffer.from(source.storeId) };
+  completeCopy(files, checksum, from, directory, reviveManifest(manifest), source.segmentBytes);
 }
 
 function published({ retired, leftover }: Publication): CheckpointDone {

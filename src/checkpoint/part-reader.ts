@@ -141,3 +141,81 @@ function visitEntries(payload: Buffer, header: BlockHeader, visitor: PartVisitor
   }
   if (at !== payload.length) throw corrupt(at, 'a block has bytes behind its last entry');
 }
+
+export interface PartScan {
+  file: string;
+  blocks: number;
+  entries: number;
+  bad: { offset: number; bytes: number; what: string }[];
+}
+
+/**
+ * Reads one part whatever state it is in: the entries of every block that verifies, and the stretches that do not.
+ * For `verify`, `repair` and `inspect`.
+ * @throws FlashVectorError FV_IO
+ */
+export function scanPart(
+  files: FileSystem,
+  checksum: Checksum,
+  directory: string,
+  identity: PartIdentity,
+  visitor: { entry(entry: StoredEntry, payload: Buffer): void; block(header: BlockHeader, offset: number): void },
+): PartScan {
+  const file = path.join(directory, partName(identity.checkpoint, identity.part));
+  const scan: PartScan = { file, blocks: 0, entries: 0, bad: [] };
+  let open: OpenFile;
+  try {
+    open = files.open(file, 'read');
+  } catch (error) {
+    throw ioError('opening a checkpoint part', file, error);
+  }
+  try {
+    const size = open.size();
+    const reader = new PartReader(open, file);
+    try {
+      checkPartHeader(checksum, Buffer.from(reader.at(0, PART_HEADER_BYTES)), identity, file);
+    } catch (error) {
+      if (!(error instanceof FlashVectorError)) throw error;
+      scan.bad.push({ offset: error.offset ?? 0, bytes: PART_HEADER_BYTES, what: error.message });
+    }
+    const seed = partSeed(checksum, identity);
+    let offset = PART_HEADER_BYTES;
+    let isComplete = false;
+    while (offset < size && !isComplete) {
+      const header = blockAt(reader, checksum, seed, offset, size);
+      if (header === undefined) {
+        let next = offset + 4;
+        while (next < size && blockAt(reader, checksum, seed, next, size) === undefined) next += 4;
+        scan.bad.push({ offset, bytes: next - offset, what: 'no block verifies here' });
+        offset = next;
+        continue;
+      }
+      visitor.block(header, offset);
+      const end = offset + BLOCK_HEADER_BYTES + header.payloadBytes;
+      const payload = reader.at(offset, end - offset).subarray(BLOCK_HEADER_BYTES);
+      visitEntries(
+        payload,
+        header,
+        { entry: (entry, bytes) => visitor.entry(entry, bytes), progress: () => undefined },
+        (at, what) => new FlashVectorError('FV_CORRUPT', `${file}: ${what}`, { file, offset: offset + at }),
+      );
+      scan.blocks++;
+      scan.entries += header.entries;
+      isComplete = header.isLast;
+      offset = end;
+    }
+    if (!isComplete) scan.bad.push({ offset: size, bytes: 0, what: 'the last block is missing' });
+    return scan;
+  } finally {
+    open.close();
+  }
+}
+
+function blockAt(reader: PartReader, checksum: Checksum, seed: bigint, offset: number, size: number): BlockHeader | undefined {
+  const head = reader.at(offset, BLOCK_HEADER_BYTES);
+  const header = head.length < BLOCK_HEADER_BYTES ? undefined : decodeBlockHeader(head, 0);
+  if (header === undefined || header.payloadBytes > PAYLOAD_BYTES_MAX) return undefined;
+  const bytes = BLOCK_HEADER_BYTES + header.payloadBytes;
+  if (offset + bytes > size) return undefined;
+  return header.checksum === checksum.of(reader.at(offset, bytes).subarray(8), seed) ? header : undefined;
+}

@@ -1,7 +1,7 @@
 /** Attaching a further thread to an open store. */
 
 import { threadId } from 'node:worker_threads';
-import { describe } from '../base/errors.js';
+import { FlashVectorError, describe } from '../base/errors.js';
 import { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { freeSlot, takeSlot, threadWord } from '../memory/registry.js';
@@ -32,6 +32,7 @@ export async function attach(handle: StoreHandle): Promise<FlashVector> {
   const watch = new ThreadWatch(core, () => undefined);
   return new FlashVector(core, writer, {
     checkpoint: () => askForCheckpoint(core.control),
+    backup: () => Promise.reject(new FlashVectorError('FV_OPTION', "a backup is made by the store's owner, not by an attached thread")),
     checkpoints: undefined,
     close: async () => {
       await writer.idle();

@@ -14,6 +14,7 @@ import type { Manifest, PartSummary } from '../checkpoint/format.js';
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
 import type { FileSystemSource } from '../platform/files.js';
+import { newStoreId } from '../wal/identity.js';
 import type { CheckpointDone, CheckpointResult, CheckpointTask } from '../../workers/checkpoint.js';
 import type { Core } from './core.js';
 import type { Pool } from './pool.js';
@@ -55,6 +56,8 @@ export interface CheckpointSettings {
   directory: string;
   files: FileSystemSource;
   storeId: Buffer;
+  /** Size of log segments. */
+  segmentBytes: number;
   intervalMs: number;
   /** 0: by the size of the last checkpoint. */
   logBytes: number;
@@ -78,6 +81,14 @@ const PARTS_MIN = 4;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
+
+/** What all tasks of one checkpoint have in common. */
+interface Common {
+  directory: string;
+  files: FileSystemSource;
+  storeId: Buffer;
+  checkpoint: number;
+}
 
 interface Request {
   resolve: (lsn: number) => void;
@@ -150,6 +161,49 @@ export class Checkpointer {
       this.#requests.push({ resolve, reject });
       this.#look();
     });
+  }
+
+  /**
+   * Makes a complete copy of the store in a new or empty folder, while writers run. It takes its turn with checkpoints, because
+   * the log that it copies must stay.
+   * @returns the LSN up to which, at least, the copy holds everything
+   */
+  async backup(target: string): Promise<number> {
+    while (this.#running !== undefined) await this.#running;
+    if (this.#stopped) throw this.#core.control.closedError();
+    const job = this.#backup(target);
+    // Never rejects: whoever waits for its turn is not concerned.
+    this.#running = job.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await job;
+    } finally {
+      this.#running = undefined;
+      this.#look();
+    }
+  }
+
+  async #backup(target: string): Promise<number> {
+    const { directory, storeId: sourceId, files, segmentBytes } = this.settings;
+    const storeId = newStoreId();
+    const common = { directory: target, files, storeId, checkpoint: 1 };
+    const alive = setInterval(() => undefined, LOOK_MS);
+    try {
+      await this.#task({ kind: 'prepare', ...common });
+      try {
+        const startLsn = this.#core.ring.appliedBelow();
+        const manifest = await this.#capture(common, startLsn);
+        await this.#task({ kind: 'complete', ...common, manifest, source: { directory, storeId: sourceId, segmentBytes } });
+        return manifest.endLsn;
+      } catch (error) {
+        await this.#task({ kind: 'discard', ...common }).catch(() => undefined);
+        throw error;
+      }
+    } finally {
+      clearInterval(alive);
+    }
   }
 
   /** Stops the checkpoint under way and makes no more. Resolves when nothing of it runs any more. */
@@ -238,45 +292,40 @@ export class Checkpointer {
   }
 
   async #write(report: CheckpointReport): Promise<void> {
-    const { storeId } = this.settings;
-    const { control, ring } = this.#core;
-    const checkpoint = ++this.#number;
-    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ENTRIES, 0);
-    report.lsn = ring.appliedBelow();
+    const { directory, files, storeId } = this.settings;
+    const common = { directory, files, storeId, checkpoint: ++this.#number };
+    report.lsn = this.#core.ring.appliedBelow();
     try {
-      const parts = await this.#writeParts(checkpoint);
-      const endLsn = control.lastLsn;
-      await this.writer.makeDurable(endLsn);
-      const structures = this.#core.dictionary.texts().map((text) => Buffer.from(text));
-      report.entries = parts.reduce((sum, part) => sum + part.entries, 0);
-      report.bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
-      const createdMs = Date.now();
-      const manifest: Manifest = {
-        storeId,
-        number: checkpoint,
-        startLsn: report.lsn,
-        endLsn,
-        createdMs,
-        entries: report.entries,
-        parts,
-        structures,
-      };
-      const result = await this.#task({ kind: 'publish', ...this.#common(checkpoint), manifest });
+      const manifest = await this.#capture(common, report.lsn);
+      report.entries = manifest.entries;
+      report.bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
+      const result = await this.#task({ kind: 'publish', ...common, manifest });
       report.segmentsRetired = result.retired ?? 0;
       if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
     } catch (error) {
       // What cannot be removed now goes with the next checkpoint, or at the next opening.
-      await this.#task({ kind: 'sweep', ...this.#common(checkpoint) }).catch(() => undefined);
+      await this.#task({ kind: 'sweep', ...common }).catch(() => undefined);
       throw error;
     }
   }
 
-  async #writeParts(checkpoint: number): Promise<PartSummary[]> {
+  /** Writes the parts and waits until the log is durable past them. */
+  async #capture(common: Common, startLsn: number): Promise<Manifest> {
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ENTRIES, 0);
+    const parts = await this.#writeParts(common);
+    const endLsn = this.#core.control.lastLsn;
+    await this.writer.makeDurable(endLsn);
+    const structures = this.#core.dictionary.texts().map((text) => Buffer.from(text));
+    const entries = parts.reduce((sum, part) => sum + part.entries, 0);
+    return { storeId: common.storeId, number: common.checkpoint, startLsn, endLsn, createdMs: Date.now(), entries, parts, structures };
+  }
+
+  async #writeParts(common: Common): Promise<PartSummary[]> {
     const { handle } = this.#core;
     const wanted = Math.ceil(this.#entryCount() / PART_ENTRIES);
     const parts = Math.max(1, Math.min(handle.shards.length, wanted, Math.max(PARTS_MIN, this.pool.threads)));
     const tasks = Array.from({ length: parts }, (_, part) =>
-      this.#task({ kind: 'write', ...this.#common(checkpoint), control: handle.control, shards: [...handle.shards], part, parts }),
+      this.#task({ kind: 'write', ...common, control: handle.control, shards: [...handle.shards], part, parts }),
     );
     // All of them, also after one has failed: nobody may still write when the rest is swept away.
     const ends = await Promise.allSettled(tasks);
@@ -286,11 +335,6 @@ export class Checkpointer {
       if (part === undefined) throw new FlashVectorError('FV_IO', 'a part of the checkpoint was not written');
       return part;
     });
-  }
-
-  #common(checkpoint: number): Pick<CheckpointTask, 'directory' | 'files' | 'storeId' | 'checkpoint'> {
-    const { directory, files, storeId } = this.settings;
-    return { directory, files, storeId, checkpoint };
   }
 
   async #task(task: CheckpointTask): Promise<CheckpointDone> {

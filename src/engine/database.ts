@@ -59,6 +59,7 @@ const UPDATE_ATTEMPTS = 1000;
 export interface Lifecycle {
   close(db: FlashVector): Promise<void>;
   checkpoint(): Promise<number>;
+  backup(directory: string): Promise<number>;
   /** `undefined` where nobody knows: only the owner makes checkpoints. */
   readonly checkpoints: CheckpointStats | undefined;
 }
@@ -450,6 +451,24 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     try {
       this.#checkWritable();
       return this.#lifecycle.checkpoint();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Makes a complete copy of the store, verified and ready to be opened, while writers go on. Owner only.
+   * Resolves with the LSN up to which, at least, it holds everything.
+   * Rejects with `FV_IO` (also when the folder holds anything), `FV_OPTION` in an attached thread, `FV_READONLY`, `FV_CLOSED`,
+   * `FV_ABORTED`, or a TypeError; what had been written of the copy is removed.
+   * @param directory a folder that does not exist or is empty
+   */
+  backup(directory: string): Promise<number> {
+    try {
+      this.#checkWritable();
+      if (typeof directory !== 'string' || directory === '' || directory.includes('\0'))
+        throw new TypeError(`backup: directory must be a path, not ${describe(directory)}`);
+      return this.#lifecycle.backup(directory);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -19,7 +19,7 @@ import { Checksum } from '../platform/checksum.js';
 import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
 import type { LogSummary } from '../wal/log-reader.js';
 import type { LogTask } from '../../workers/log.js';
-import { Checkpointer, type CheckpointBase, type CheckpointSettings } from './checkpoints.js';
+import { Checkpointer, type CheckpointBase, type CheckpointSettings, type CheckpointStats } from './checkpoints.js';
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import type { StoreHandle } from './handle.js';
@@ -129,16 +129,17 @@ class Opening {
   }
 
   #lifecycle(): Lifecycle {
-    const checkpointer = (): Checkpointer | undefined => this.#checkpointer;
+    const checkpointer = (): Checkpointer => {
+      assert(this.#checkpointer !== undefined, 'a store that can be written has its checkpoints');
+      return this.#checkpointer;
+    };
+    const stats = (): CheckpointStats | undefined => this.#checkpointer?.stats;
     return {
       close: () => this.#close(),
-      checkpoint: () => {
-        const running = checkpointer();
-        assert(running !== undefined, 'a store that can be written has its checkpoints');
-        return running.request();
-      },
+      checkpoint: () => checkpointer().request(),
+      backup: (directory) => checkpointer().backup(path.resolve(directory)),
       get checkpoints() {
-        return checkpointer()?.stats;
+        return stats();
       },
     };
   }
@@ -149,6 +150,7 @@ class Opening {
       directory,
       files: this.environment.files,
       storeId,
+      segmentBytes: options.walSegmentBytes,
       intervalMs: options.snapshotIntervalSeconds * 1000,
       logBytes: options.checkpointLogBytes ?? 0,
     };

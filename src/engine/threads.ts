@@ -1,14 +1,16 @@
 /**
  * The watch over threads that use the store: who notices that one has died, and sees to its burial (repair.ts).
  *
- * - `process.on('worker')` announces every worker that this thread creates once the module is loaded, its `exit` event
- *   the end of it. Attached threads watch theirs in the same way.
- * - Whoever waits for a lock longer than a moment looks whether its holder lives (lock.ts asks the guardian): so nobody waits
- *   for an event loop, not even its own, and an unnoticed death is found by whom it hinders.
- * - The owner looks at every slot now and then.
+ * Only the owner buries: its own death is the end of the store, so no burial is ever left half done. It hears of a death
  *
- * A thread that detached has freed its slot; one that did not is dead. If the thread that buries dies itself, or what the
- * dead one held cannot be made whole, the store turns read-only with FV_IO: nothing acknowledged is lost, and reopening recovers.
+ * - by `process.on('worker')`, which announces every worker that it creates once the module is loaded, and the worker's `exit` event;
+ * - by attached threads, which hear of workers that they create, and mark the slots of those that have ended;
+ * - by looking, twenty times a second, whether every thread lives, where the system can tell;
+ * - and by looking after the holder of a lock that itself waits for (lock.ts asks the guardian): so it never waits for its own
+ *   event loop.
+ *
+ * A thread that detached has freed its slot; one that did not is dead. Where what it held cannot be made whole the store turns
+ * read-only with FV_IO: nothing acknowledged is lost, and reopening recovers.
  */
 
 import type { Worker } from 'node:worker_threads';
@@ -30,29 +32,34 @@ process.on('worker', (worker: Worker) => {
 });
 
 /** How often the owner looks at every slot. */
-const PATROL_MS = 1000;
+const PATROL_MS = 50;
 
 export class ThreadWatch {
   readonly #core: Core;
   readonly #onFailure: (failure: FlashVectorError) => void;
   readonly #patrol: NodeJS.Timeout | undefined;
+  readonly #burying = new Set<number>();
 
   /** @param onFailure called when a death has turned the store read-only */
   constructor(core: Core, onFailure: (failure: FlashVectorError) => void) {
     this.#core = core;
     this.#onFailure = onFailure;
     watches.add(this);
+    if (!this.#isOwner) return;
     setGuardian(core.words, (slot) => this.#look(slot));
-    if (core.slot !== L.OWNER_SLOT) return;
     this.#patrol = setInterval(() => {
       for (let slot = L.LOG_SLOT; slot < L.THREADS_MAX; slot++) this.#look(slot);
     }, PATROL_MS);
     this.#patrol.unref();
   }
 
+  get #isOwner(): boolean {
+    return this.#core.slot === L.OWNER_SLOT;
+  }
+
   dispose(): void {
     watches.delete(this);
-    setGuardian(this.#core.words, undefined);
+    if (this.#isOwner) setGuardian(this.#core.words, undefined);
     clearInterval(this.#patrol);
   }
 
@@ -65,55 +72,44 @@ export class ThreadWatch {
   threadEnded(threadId: number): void {
     const { control, words } = this.#core;
     for (let slot = L.LOG_SLOT; slot < L.THREADS_MAX; slot++) {
-      if (Atomics.load(words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) this.#ended(slot, threadId + 1);
+      const word = threadWord(control, slot);
+      if (Atomics.load(words, word + L.THREAD_ID) !== threadId + 1) continue;
+      if (this.#isOwner) this.#ended(slot, threadId);
+      else Atomics.store(words, word + L.THREAD_ENDED, threadId + 1);
     }
   }
 
-  /** Looks whether the thread in a slot lives, where the system can tell; or, if it is being buried, whether who buries it does. */
+  /** Looks whether the thread in a slot lives. Owner only. */
   #look(slot: number): void {
     const { control, words } = this.#core;
     const word = threadWord(control, slot);
     const id = Atomics.load(words, word + L.THREAD_ID);
-    const systemId = Atomics.load(words, word + L.THREAD_SYSTEM_ID);
-    // The id once more: between the two loads the slot may have changed hands.
-    if (id < 0) this.#look(-id - 1);
-    else if (id > 0 && hasEnded(systemId) && Atomics.load(words, word + L.THREAD_ID) === id) this.#ended(slot, id);
+    if (id === 0 || slot === L.OWNER_SLOT) return;
+    const ended = Atomics.load(words, word + L.THREAD_ENDED) === id || hasEnded(Atomics.load(words, word + L.THREAD_SYSTEM_ID));
+    // The id once more: between the loads the slot may have changed hands.
+    if (ended && Atomics.load(words, word + L.THREAD_ID) === id) this.#ended(slot, id - 1);
   }
 
-  #ended(slot: number, id: number): void {
+  #ended(slot: number, threadId: number): void {
     if (slot === L.LOG_SLOT) {
       this.#logDied();
       return;
     }
-    if (slot === L.OWNER_SLOT) return;
-    const { control, words, slot: own } = this.#core;
-    const word = threadWord(control, slot) + L.THREAD_ID;
-    // One burial may lead to another, of who holds what the first one waits for.
-    if (Atomics.compareExchange(words, word, id, -(own + 1)) !== id) return;
+    // A burial may meet a lock of another dead thread and lead to its burial; none is begun twice.
+    if (this.#burying.has(slot)) return;
+    this.#burying.add(slot);
     try {
-      this.#failUnfinishedBurials(slot);
       new Repair(this.#core).bury(slot);
     } catch (error) {
       const cause = error instanceof Error ? error : new Error(String(error));
       this.#fail(
-        new FlashVectorError('FV_IO', `thread ${id - 1} ended in the middle of a write, which could not be finished: ${cause.message}`, {
+        new FlashVectorError('FV_IO', `thread ${threadId} ended in the middle of a write, which could not be finished: ${cause.message}`, {
           cause,
         }),
       );
-      freeSlot(control, slot);
-    }
-  }
-
-  /** If the dead thread was burying another one, what that one held is in an unknown state. */
-  #failUnfinishedBurials(slot: number): void {
-    const { control, words } = this.#core;
-    for (let other = L.LOG_SLOT + 1; other < L.THREADS_MAX; other++) {
-      const word = threadWord(control, other) + L.THREAD_ID;
-      if (Atomics.load(words, word) !== -(slot + 1)) continue;
-      this.#fail(
-        new FlashVectorError('FV_IO', 'a thread ended while it repaired what another had left; reopen the store to recover from the log'),
-      );
-      freeSlot(control, other);
+      freeSlot(this.#core.control, slot);
+    } finally {
+      this.#burying.delete(slot);
     }
   }
 

@@ -154,7 +154,7 @@ export const LOG_SLOT = 1;
 
 // Thread registry: one line a thread.
 export const THREAD_WORDS = LINE_WORDS;
-/** threadId + 1 of the thread; 0 for a free slot; minus (slot + 1) of the thread that buries it. Changed by compare-and-swap. */
+/** threadId + 1 of the thread, or 0 for a free slot. Taken by compare-and-swap; freed by the thread itself, or by the owner when it is dead. */
 export const THREAD_ID = 0;
 /** Ring position of the record that this thread is applying; means something while THREAD_BUSY is 1. */
 export const THREAD_APPLYING = 1;
@@ -166,6 +166,8 @@ export const THREAD_DEFERRED = 3;
 export const THREAD_WAITS_FOR_ROOM = 4;
 /** The operating system's number of the thread, by which anybody can tell whether it lives; 0 where that is not known. */
 export const THREAD_SYSTEM_ID = 5;
+/** The THREAD_ID of a thread of which an attached one has heard that it has ended: the owner buries it. The id, because the slot may have changed hands. */
+export const THREAD_ENDED = 6;
 
 /** Counters and histograms, per thread: see metrics.ts. */
 export const METRICS_COUNTERS = 24;

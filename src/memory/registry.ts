@@ -2,8 +2,7 @@
  * The thread registry: which threads use the store, one slot each.
  *
  * A slot is taken by compare-and-swap of 0 to threadId + 1 and freed by storing 0. Only the thread
- * itself writes the rest of its slot. Who buries a dead thread first changes threadId + 1 to minus (its own slot + 1), by
- * compare-and-swap, so that only one does.
+ * itself writes the rest of its slot, but for THREAD_ENDED. The owner alone buries dead threads.
  */
 
 import { threadId } from 'node:worker_threads';
@@ -55,6 +54,7 @@ export function freeSlot(control: Control, slot: number): void {
   const word = threadWord(control, slot);
   Atomics.store(control.words, word + L.THREAD_BUSY, 0);
   Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, 0);
+  Atomics.store(control.words, word + L.THREAD_ENDED, 0);
   Atomics.store(control.words, word + L.THREAD_ID, 0);
   Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
 }

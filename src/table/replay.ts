@@ -86,6 +86,18 @@ export class Replayer {
     shard.putLocked(entry, block, lsnLow(lsn), lsnHigh(lsn));
   }
 
+  /** Whether the table holds nothing as young under the operation's key. */
+  isNewer(operation: LoggedOperation, payload: Buffer, lsn: number): boolean {
+    const scratch = this.scratch;
+    payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, operation.keyStart, operation.valueStart);
+    scratch.keyLength = operation.keyLength;
+    scratch.keyHash = hashWords(scratch, operation.keyLength);
+    const shard = this.shards[scratch.keyHash & (this.shards.length - 1)];
+    shard.region.sync();
+    const entry = shard.table.locate(scratch);
+    return entry === ABSENT || shard.lsnLocked(entry) < lsn;
+  }
+
   structure(number: number, names: Buffer): void {
     if (this.partition.index === 0) this.dictionary.append(number, names);
   }

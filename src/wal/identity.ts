@@ -30,9 +30,12 @@ export function readIdentity(files: FileSystem, checksum: Checksum, directory: s
   return decodeIdentity(checksum, page, file);
 }
 
+export function newStoreId(): Buffer {
+  return randomBytes(16);
+}
+
 /** Makes a new store's identity, durably. @throws FlashVectorError FV_IO */
-export function createIdentity(files: FileSystem, checksum: Checksum, directory: string, nowMs: number): Buffer {
-  const storeId = randomBytes(16);
+export function createIdentity(files: FileSystem, checksum: Checksum, directory: string, nowMs: number, storeId = newStoreId()): Buffer {
   const target = path.join(directory, IDENTITY_NAME);
   const temporary = `${target}.tmp`;
   try {

@@ -94,6 +94,7 @@ export class LogReader {
   #bytesTotal = 0;
   #bytesReported = 0;
   #startLsn = 1;
+  #endLsn = Infinity;
 
   constructor(
     readonly files: FileSystem,
@@ -104,11 +105,13 @@ export class LogReader {
   ) {}
 
   /**
-   * Reads the log from LSN `startLsn` on; frames that end before it are checked and not visited.
+   * Reads the log from LSN `startLsn` on; frames that end before it are checked and not visited. Stops once a frame
+   * has reached `endLsn`: what comes behind may be being written.
    * @throws FlashVectorError FV_CORRUPT with file, offset and LSNs; FV_VERSION; FV_IO
    */
-  read(visitor: LogVisitor, startLsn = 1): LogSummary {
+  read(visitor: LogVisitor, startLsn = 1, endLsn = Infinity): LogSummary {
     this.#startLsn = startLsn;
+    this.#endLsn = endLsn;
     const segments = this.#openSegments();
     try {
       const summary: LogSummary = {
@@ -123,7 +126,8 @@ export class LogReader {
         records: 0,
         bytes: 0,
       };
-      for (let i = 0; i < segments.length; i++) this.#readSegment(segments[i], segments[i + 1], summary, visitor);
+      for (let i = 0; i < segments.length && summary.end.lastLsn < endLsn; i++)
+        this.#readSegment(segments[i], segments[i + 1], summary, visitor);
       visitor.progress(this.#bytesTotal, this.#bytesTotal);
       return summary;
     } finally {
@@ -238,6 +242,7 @@ export class LogReader {
       summary.end.lastLsn = header.lastLsn;
       offset += FRAME_HEADER_BYTES + header.payloadBytes;
       this.#report(offset, visitor);
+      if (summary.end.lastLsn >= this.#endLsn) return;
     }
     this.#bytesRead += segment.size;
     if (next !== undefined) {
@@ -245,12 +250,14 @@ export class LogReader {
       return;
     }
     const empty = isEmptyFrom(window, offset);
-    if (!empty) this.#checkTail(segment, window, offset, seed, summary.end.lastLsn);
-    summary.clean = clean && empty;
+    const followed = !empty && this.#checkTail(segment, window, offset, seed, summary.end.lastLsn);
+    // Behind a closing frame may lie what a recycled segment held before; that never verifies. Where a frame of this
+    // segment verifies there, the log went on behind the closing frame and was torn.
+    summary.clean = clean && !followed;
     if (summary.clean) {
       summary.end = { segment: segment.number, offset, segmentBytes: segment.size, lastLsn: summary.end.lastLsn };
     } else {
-      // A new segment even behind a closing frame: what was torn must never be read as valid later.
+      // A new segment: what was torn must never be read as valid later.
       summary.end = { segment: segment.number + 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: summary.end.lastLsn };
       if (!empty) summary.tornTail = { file: segment.file, offset };
     }
@@ -279,15 +286,22 @@ export class LogReader {
     throw damage(segment.file, offset, lastLsn + 1, next.header.firstLsn - 1);
   }
 
-  /** Looks behind the end of the last segment for a frame that says the missing one had been durable. */
-  #checkTail(segment: Segment, window: Window, end: number, seed: bigint, lastLsn: number): void {
+  /**
+   * Looks behind the end of the last segment for a frame that says the missing one had been durable.
+   * @returns whether any frame of this segment verifies there
+   */
+  #checkTail(segment: Segment, window: Window, end: number, seed: bigint, lastLsn: number): boolean {
+    let found = false;
     const step = WINDOW_BYTES - FRAME_HEADER_BYTES;
     for (let start = end + 8; start + FRAME_HEADER_BYTES <= segment.size; start += step) {
       for (const offset of magicsIn(window.at(start, WINDOW_BYTES), start)) {
         const header = this.#frameAt(window, offset, seed);
-        if (header !== undefined && header.durableLsn > lastLsn) throw damage(segment.file, end, lastLsn + 1, header.durableLsn);
+        if (header === undefined) continue;
+        found = true;
+        if (header.durableLsn > lastLsn) throw damage(segment.file, end, lastLsn + 1, header.durableLsn);
       }
     }
+    return found;
   }
 }
 

@@ -99,6 +99,7 @@ function mortal(handle: StoreHandle): { fate: Fate; db: FlashVector; writer: Wri
   const db = new FlashVector(core, writer, {
     close: () => Promise.resolve(),
     checkpoint: () => Promise.resolve(0),
+    backup: () => Promise.resolve(0),
     checkpoints: undefined,
   });
   return { fate, db, writer };
@@ -253,6 +254,7 @@ async function dieAt(t: Tap.Test, from: StoreHandle, key: string, left: number, 
   const db = new FlashVector(core, writer, {
     close: () => Promise.resolve(),
     checkpoint: () => Promise.resolve(0),
+    backup: () => Promise.resolve(0),
     checkpoints: undefined,
   });
   let missing = 0;
@@ -280,6 +282,7 @@ void t.test('death at every store of a split, the directory doubled with it or n
   const db = new FlashVector(core, writer, {
     close: () => Promise.resolve(),
     checkpoint: () => Promise.resolve(0),
+    backup: () => Promise.resolve(0),
     checkpoints: undefined,
   });
   const keys: string[] = [];

@@ -56,6 +56,7 @@ export class HarnessStore {
     this.db = new FlashVector(core, writer, {
       close: () => Promise.resolve(),
       checkpoint: () => checkpointer.request(),
+      backup: (target) => checkpointer.backup(target),
       checkpoints: undefined,
     });
   }
@@ -82,7 +83,14 @@ export class HarnessStore {
     Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
     const reader = new RingReader(handle.ring, control, new Region(handle.staging, words, false));
     const writer = new Writer(core);
-    const settings = { directory: DIRECTORY, files: source, storeId, intervalMs: 0, logBytes: Number.MAX_SAFE_INTEGER };
+    const settings = {
+      directory: DIRECTORY,
+      files: source,
+      storeId,
+      segmentBytes: SEGMENT_BYTES,
+      intervalMs: 0,
+      logBytes: Number.MAX_SAFE_INTEGER,
+    };
     const reports: CheckpointReport[] = [];
     const checkpointer = new Checkpointer(core, writer, inlinePool, settings, base, (report) => reports.push(report));
     const store = new HarnessStore(disk, core, writer, log, reader, checkpointer, lastLsn);
