@@ -25,6 +25,7 @@ const WORKLOADS: Record<string, () => Promise<{ workload: Workload }>> = {
   grow: () => import('./grow.js'),
   overhead: () => import('./overhead.js'),
   'loop-delay': () => import('./loop-delay.js'),
+  recovery: () => import('./recovery.js'),
 };
 
 class UsageError extends Error {}

@@ -26,6 +26,8 @@ interface Common {
   files: FileSystemSource;
   storeId: Uint8Array;
   checkpoint: number;
+  /** Whether the thread is to give way to others, from now on. */
+  givesWay: boolean;
 }
 
 /** Writes the entries of every `parts`-th shard, beginning with shard `part`. */
@@ -74,12 +76,12 @@ export interface CheckpointDone {
 }
 export type CheckpointResult = CheckpointDone | { error: ErrorData };
 
-/** Of the niceness of this thread: a checkpoint gives way to the threads that serve. */
+/** Niceness of this thread when it gives way to the threads that serve. */
 const NICENESS = 10;
 
 export default async function checkpoint(task: CheckpointTask): Promise<CheckpointResult> {
   try {
-    giveWay();
+    if (task.givesWay) giveWay();
     const files = await loadFileSystem(task.files);
     const checksum = await Checksum.load();
     const storeId = Buffer.from(task.storeId);

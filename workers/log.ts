@@ -46,6 +46,13 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
     get drained() {
       return reader.drained;
     },
+    get rotationWanted() {
+      return Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0;
+    },
+    rotated: () => {
+      Atomics.store(words, L.CONTROL_LOG_ROTATE, 0);
+      Atomics.notify(words, L.CONTROL_LOG_ROTATE);
+    },
     takeSyncRequest: () => Atomics.exchange(words, L.CONTROL_SYNC_REQUESTED, 0) !== 0,
     progress: (writtenLsn, durableLsn) => {
       control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);

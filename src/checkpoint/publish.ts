@@ -23,6 +23,9 @@ export function verifyCheckpoint(files: FileSystem, checksum: Checksum, director
   return manifest;
 }
 
+/** Spare segments may take this part of the data's size. */
+const SPARE_SHARE = 4;
+
 export interface Publication {
   /** Log segments given up. */
   retired: number;
@@ -52,7 +55,8 @@ export function publishCheckpoint(files: FileSystem, checksum: Checksum, directo
   }
   try {
     removeCheckpoints(files, directory, (other) => other === number);
-    return { retired: retireSegments(files, checksum, directory, manifest.startLsn) };
+    const bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
+    return { retired: retireSegments(files, checksum, directory, manifest.startLsn, bytes / SPARE_SHARE) };
   } catch (error) {
     if (!(error instanceof FlashVectorError)) throw error;
     return { retired: 0, leftover: error };

@@ -1,7 +1,7 @@
 /**
  * The owner's side of checkpoints: when one is made, and its steps. The work itself is done in the pool.
  *
- * Steps: note the LSN below which everything has been applied; let the pool write the parts; wait until the
+ * Steps: have the log begin a new segment; note the LSN below which everything has been applied; let the pool write the parts; wait until the
  * log is durable up to the last record that any part may hold, so that a checkpoint never knows more than the
  * log; let the pool publish it, read it back, and remove what it replaces.
  *
@@ -74,10 +74,15 @@ export interface CheckpointBase {
 }
 
 const LOOK_MS = 250;
-const LOG_BYTES_MIN = 64 * 1024 * 1024;
+/** Half a segment of the usual size: so a small store's log stays within two. */
+const LOG_BYTES_MIN = 32 * 1024 * 1024;
 /** Entries for which a part of their own pays. */
 const PART_ENTRIES = 50_000;
 const PARTS_MIN = 4;
+/** Memory of a store whose checkpoint takes more than a moment. */
+const LONG_BYTES = 128 * 1024 * 1024;
+/** Bytes of log a second from which on the store counts as being written to. */
+const BUSY_BYTES = 1024 * 1024;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
@@ -88,6 +93,7 @@ interface Common {
   files: FileSystemSource;
   storeId: Buffer;
   checkpoint: number;
+  givesWay: boolean;
 }
 
 interface Request {
@@ -113,6 +119,10 @@ export class Checkpointer {
   #retryAtMs = 0;
   #retryMs = RETRY_MS;
   #lastError: Error | undefined;
+  /** Bytes logged a second, as of the last look; and the look itself. */
+  #logRate = 0;
+  #lookedMs = 0;
+  #lookedBytes = 0;
   /** Requests of attached threads that have been served. */
   #served = 0;
 
@@ -188,7 +198,7 @@ export class Checkpointer {
   async #backup(target: string): Promise<number> {
     const { directory, storeId: sourceId, files, segmentBytes } = this.settings;
     const storeId = newStoreId();
-    const common = { directory: target, files, storeId, checkpoint: 1 };
+    const common = { directory: target, files, storeId, checkpoint: 1, givesWay: this.#givesWay() };
     const alive = setInterval(() => undefined, LOOK_MS);
     try {
       await this.#task({ kind: 'prepare', ...common });
@@ -229,6 +239,13 @@ export class Checkpointer {
   }
 
   #look(): void {
+    const logged = this.#logCounters[M.COUNTER_LOG_BYTES];
+    const now = performance.now();
+    if (now - this.#lookedMs >= LOOK_MS / 2) {
+      this.#logRate = ((logged - this.#lookedBytes) * 1000) / (now - this.#lookedMs);
+      this.#lookedMs = now;
+      this.#lookedBytes = logged;
+    }
     if (this.#running !== undefined || this.#stopped || this.#core.control.status !== L.STATUS_OPEN) return;
     const reason = this.#reason();
     if (reason === undefined) return;
@@ -293,9 +310,10 @@ export class Checkpointer {
 
   async #write(report: CheckpointReport): Promise<void> {
     const { directory, files, storeId } = this.settings;
-    const common = { directory, files, storeId, checkpoint: ++this.#number };
-    report.lsn = this.#core.ring.appliedBelow();
+    const common = { directory, files, storeId, checkpoint: ++this.#number, givesWay: this.#givesWay() };
     try {
+      await this.#rotateLog();
+      report.lsn = this.#core.ring.appliedBelow();
       const manifest = await this.#capture(common, report.lsn);
       report.entries = manifest.entries;
       report.bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
@@ -306,6 +324,23 @@ export class Checkpointer {
       // What cannot be removed now goes with the next checkpoint, or at the next opening.
       await this.#task({ kind: 'sweep', ...common }).catch(() => undefined);
       throw error;
+    }
+  }
+
+  /**
+   * Has the log begin a new segment, so that all segments before it can be given up once the checkpoint is there: what is kept is
+   * what was written since it began, to the byte.
+   */
+  async #rotateLog(): Promise<void> {
+    const words = this.#words;
+    Atomics.store(words, L.CONTROL_LOG_ROTATE, 1);
+    this.#core.control.bump(L.CONTROL_LOG_WAKE);
+    while (Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0) {
+      const { failure } = this.#core.control;
+      if (failure !== undefined || Atomics.load(words, L.CONTROL_LOG_STATE) !== L.LOG_RUNNING)
+        throw failure ?? new FlashVectorError('FV_CLOSED', 'the store is closed');
+      const wait = Atomics.waitAsync(words, L.CONTROL_LOG_ROTATE, 1, LOOK_MS);
+      if (wait.async) await wait.value;
     }
   }
 
@@ -324,17 +359,36 @@ export class Checkpointer {
     const { handle } = this.#core;
     const wanted = Math.ceil(this.#entryCount() / PART_ENTRIES);
     const parts = Math.max(1, Math.min(handle.shards.length, wanted, Math.max(PARTS_MIN, this.pool.threads)));
-    const tasks = Array.from({ length: parts }, (_, part) =>
-      this.#task({ kind: 'write', ...common, control: handle.control, shards: [...handle.shards], part, parts }),
-    );
-    // All of them, also after one has failed: nobody may still write when the rest is swept away.
-    const ends = await Promise.allSettled(tasks);
-    return ends.map((end) => {
-      if (end.status === 'rejected') throw end.reason;
-      const { part } = end.value;
-      if (part === undefined) throw new FlashVectorError('FV_IO', 'a part of the checkpoint was not written');
-      return part;
-    });
+    const summaries: PartSummary[] = [];
+    let next = 0;
+    let failure: unknown;
+    const lane = async (): Promise<void> => {
+      while (next < parts && failure === undefined) {
+        const part = next++;
+        try {
+          const done = await this.#task({ kind: 'write', ...common, control: handle.control, shards: [...handle.shards], part, parts });
+          if (done.part === undefined) throw new FlashVectorError('FV_IO', 'a part of the checkpoint was not written');
+          summaries[part] = done.part;
+        } catch (error) {
+          failure ??= error;
+        }
+      }
+    };
+    // All lanes end, also after one has failed: nobody may still write when the rest is swept away.
+    await Promise.all(Array.from({ length: this.#lanes() }, lane));
+    if (failure !== undefined) throw failure;
+    return summaries;
+  }
+
+  /** A short checkpoint is over sooner, and its log is shorter, when it does not wait for its turn; a long one must not be felt. */
+  #givesWay(): boolean {
+    return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
+  }
+
+  /** Parts written at once: while the store is being written to, some processors stay free for who writes. */
+  #lanes(): number {
+    const { threads } = this.pool;
+    return this.#logRate > BUSY_BYTES ? Math.max(1, threads >>> 1) : threads;
   }
 
   async #task(task: CheckpointTask): Promise<CheckpointDone> {

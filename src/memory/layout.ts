@@ -63,6 +63,8 @@ export const CONTROL_LOG_WAKE = 81;
 export const CONTROL_ROOM_WAITERS = 82;
 /** 1 when somebody wants what is written to be synced now; the log thread takes it back to 0. */
 export const CONTROL_SYNC_REQUESTED = 84;
+/** 1: the log thread is to begin a new segment; it takes it back to 0 and notifies. Written by the owner before a checkpoint. */
+export const CONTROL_LOG_ROTATE = 86;
 /** 1: the log thread drains the ring, writes the closing frame and ends. Written by the owner. */
 export const CONTROL_LOG_STOP = 85;
 

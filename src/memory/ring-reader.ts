@@ -179,6 +179,7 @@ export class RingReader {
       this.#published() ||
       Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
       Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
     if (!hurried) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, GATHER_MS);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
@@ -192,7 +193,12 @@ export class RingReader {
 
   #called(): boolean {
     const words = this.control.words;
-    return this.#published() || Atomics.load(words, L.CONTROL_LOG_STOP) !== 0 || Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0;
+    return (
+      this.#published() ||
+      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0 ||
+      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0
+    );
   }
 
   /** Returns when there is something to do, or after `timeoutMs`. Spins for a moment, then sleeps. */

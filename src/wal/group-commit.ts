@@ -41,6 +41,9 @@ export interface RecordSource {
   readonly drained: boolean;
   /** The loop goes round: says that it is alive. */
   beat(): void;
+  /** Whether a new segment is asked for; `rotated` answers. */
+  readonly rotationWanted: boolean;
+  rotated(): void;
   /** Takes a pending request to sync what is written. */
   takeSyncRequest(): boolean;
   progress(writtenLsn: number, durableLsn: number): void;
@@ -102,6 +105,19 @@ export function runGroupCommit(
   };
 
   for (;;) {
+    if (source.rotationWanted) {
+      const made = writer.segmentsMade;
+      writer.rotate(writtenLsn + 1);
+      if (writer.segmentsMade !== made) {
+        // What was written has been synced on the way.
+        observer.segments(writer.segmentsMade - made);
+        durableLsn = writtenLsn;
+        syncWanted = false;
+        bytesUnsynced = 0;
+        source.progress(writtenLsn, durableLsn);
+      }
+      source.rotated();
+    }
     const run = source.take(settings.frameBytesMax);
     source.beat();
     if (run !== undefined) {

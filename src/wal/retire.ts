@@ -24,10 +24,11 @@ function firstLsnOf(files: FileSystem, checksum: Checksum, file: string): number
 /**
  * Retires the segments that hold no record from `lsn` on, the oldest first, so that at every moment the rest
  * is one unbroken run. The last segment always stays.
+ * @param spareBytesMax see retireSegment
  * @returns how many
  * @throws FlashVectorError FV_IO, FV_CORRUPT
  */
-export function retireSegments(files: FileSystem, checksum: Checksum, directory: string, lsn: number): number {
+export function retireSegments(files: FileSystem, checksum: Checksum, directory: string, lsn: number, spareBytesMax: number): number {
   let numbers: number[];
   try {
     numbers = files.list(directory).flatMap((name) => segmentNumber(name) ?? []);
@@ -37,6 +38,6 @@ export function retireSegments(files: FileSystem, checksum: Checksum, directory:
   // Segments above the newest one that starts at or below `lsn` are needed, and so is that one.
   let needed = numbers.length - 1;
   while (needed > 0 && firstLsnOf(files, checksum, path.join(directory, segmentName(numbers[needed]))) > lsn) needed--;
-  for (let i = 0; i < needed; i++) retireSegment(files, directory, numbers[i]);
+  for (let i = 0; i < needed; i++) retireSegment(files, directory, numbers[i], spareBytesMax);
   return Math.max(0, needed);
 }

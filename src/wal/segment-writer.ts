@@ -145,6 +145,11 @@ export class SegmentWriter {
     this.#attempt('syncing the log', () => file.sync());
   }
 
+  /** Begins a new segment, unless nothing is in this one. @throws FlashVectorError FV_IO */
+  rotate(firstLsn: number): void {
+    if (this.#offset > SEGMENT_HEADER_BYTES) this.#rotate(firstLsn, 0);
+  }
+
   /** Writes the frame that says: all before is durable, and the store was closed in order. */
   writeCleanEnd(lastLsn: number): void {
     this.writeFrame(new Uint8Array(0), 0, lastLsn + 1, lastLsn, lastLsn, FRAME_CLEAN);

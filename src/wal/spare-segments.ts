@@ -12,8 +12,6 @@ import { readFully, type FileSystem } from '../platform/files.js';
 import { SEGMENT_HEADER_BYTES, numberIn, segmentName } from './format.js';
 
 const SPARE = /^\d{12}\.free$/;
-/** More spares than this are removed: a burst of writing must not keep its disk space for ever. */
-const SPARES_MAX = 2;
 
 function spareName(number: number): string {
   return segmentName(number).replace(/\.wal$/, '.free');
@@ -37,12 +35,15 @@ function spareNames(files: FileSystem, directory: string): string[] {
 
 /**
  * Gives a segment up, whose records a checkpoint holds: it becomes a spare, or is removed.
+ * @param spareBytesMax what all spares together may take, but for the first: a burst of writing must not keep its disk space for ever
  * @throws FlashVectorError FV_IO
  */
-export function retireSegment(files: FileSystem, directory: string, number: number): void {
+export function retireSegment(files: FileSystem, directory: string, number: number, spareBytesMax: number): void {
   const file = path.join(directory, segmentName(number));
   try {
-    if (spareNames(files, directory).length < SPARES_MAX) files.rename(file, path.join(directory, spareName(number)));
+    const spares = spareNames(files, directory);
+    const bytes = spares.reduce((sum, name) => sum + look(files, path.join(directory, name)).size, look(files, file).size);
+    if (spares.length === 0 || bytes <= spareBytesMax) files.rename(file, path.join(directory, spareName(number)));
     else files.remove(file);
     files.syncDirectory(directory);
   } catch (error) {

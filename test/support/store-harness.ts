@@ -114,6 +114,13 @@ export class HarnessStore {
       wait: sleep,
       stopping: false,
       drained: true,
+      get rotationWanted() {
+        return Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0;
+      },
+      rotated: () => {
+        Atomics.store(words, L.CONTROL_LOG_ROTATE, 0);
+        Atomics.notify(words, L.CONTROL_LOG_ROTATE);
+      },
       takeSyncRequest: () => Atomics.exchange(words, L.CONTROL_SYNC_REQUESTED, 0) !== 0,
       progress: (writtenLsn, durableLsn) => {
         control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);

@@ -61,6 +61,15 @@ class Source implements RecordSource {
   wait(): void {}
   gather(): void {}
   beat(): void {}
+  /** Asks for a new segment each time that so many records have been taken. */
+  rotateEvery = Infinity;
+  #rotatedAt = 0;
+  get rotationWanted(): boolean {
+    return this.#at - this.#rotatedAt >= this.rotateEvery;
+  }
+  rotated(): void {
+    this.#rotatedAt = this.#at;
+  }
   takeSyncRequest(): boolean {
     return false;
   }
@@ -166,7 +175,7 @@ void t.test('a recycled segment holds nothing of its earlier life', (t) => {
   t.equal(write(folder, {}, workload(1)), undefined);
   const first = fs.readdirSync(folder).filter((name) => name.endsWith('.wal')).length;
   t.ok(first > 3);
-  for (let number = 1; number <= first; number++) retireSegment(files, folder, number);
+  for (let number = 1; number <= first; number++) retireSegment(files, folder, number, 2 * SEGMENT);
   const spares = fs.readdirSync(folder).filter((name) => name.endsWith('.free'));
   t.equal(spares.length, 2, 'no more than two are kept');
   // Numbers never come back in a store; this log starts at 1 again, so the spare of that number must not serve.
@@ -183,6 +192,25 @@ void t.test('a recycled segment holds nothing of its earlier life', (t) => {
   bytes[closing + 4] ^= 0xff;
   fs.writeFileSync(file, bytes);
   t.equal(readBack(folder).lastLsn, 3);
+  t.end();
+});
+
+void t.test('a new segment on request, and none while nothing is in the last one', (t) => {
+  const folder = tempFolder(t);
+  const source = new Source(
+    Array.from({ length: 9 }, () => 32),
+    () => 1,
+  );
+  source.rotateEvery = 3;
+  t.equal(write(folder, {}, source), undefined);
+  const segments = fs.readdirSync(folder).filter((name) => name.endsWith('.wal'));
+  t.equal(segments.length, 4, segments.join());
+  t.same(readBack(folder), { lastLsn: 9, clean: true, records: 9 });
+  const always = tempFolder(t);
+  const idle = new Source([], () => 1);
+  idle.rotateEvery = 0;
+  t.equal(write(always, {}, idle), undefined);
+  t.equal(fs.readdirSync(always).length, 1);
   t.end();
 });
 
