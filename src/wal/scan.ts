@@ -20,7 +20,7 @@ import {
 } from './format.js';
 
 /** A stretch of a file that holds something, but nothing that verifies. */
-export interface BadStretch {
+interface BadStretch {
   offset: number;
   bytes: number;
   what: string;

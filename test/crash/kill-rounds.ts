@@ -1,6 +1,6 @@
 /**
  * `kill -9` at random moments, round after round on the same store: nothing acknowledged is lost, no
- * batch is torn, nothing is invented. `npm run test:crash -- --rounds N` runs it by hand.
+ * batch is torn, nothing is invented. Checkpoints are written all the while. `npm run test:crash` runs it by hand.
  *
  * A child writes from its main thread and from an attached worker. It appends each number to a file once the
  * write that carries it has been acknowledged, so that what stands there was acknowledged.
@@ -91,14 +91,4 @@ export async function killRounds(rounds: number, seed: number): Promise<number> 
     }
   }
   return total;
-}
-
-if (process.argv[1] === new URL(import.meta.url).pathname) {
-  const at = process.argv.indexOf('--rounds');
-  const rounds = at === -1 ? 200 : Number(process.argv[at + 1]);
-  const seedAt = process.argv.indexOf('--seed');
-  const seed = seedAt === -1 ? Date.now() % 1_000_000 : Number(process.argv[seedAt + 1]);
-  console.log(`${rounds} rounds of kill -9, seed ${seed}`);
-  const total = await killRounds(rounds, seed);
-  console.log(`${rounds} rounds passed; about ${total} acknowledged writes were all found`);
 }

@@ -19,6 +19,7 @@ import {
   encodeSegmentHeader,
   segmentSeed,
 } from '../../src/wal/format.js';
+import { decodeManifest, encodeManifest } from '../../src/checkpoint/format.js';
 import { tempFolder } from '../support/temp.js';
 
 const root = new URL('../../../', import.meta.url).pathname;
@@ -66,6 +67,37 @@ void t.test('the golden store opens', async (t) => {
   t.equal(db.get('gone'), undefined);
   t.equal(db.get('float'), 0.5);
   t.equal(db.get('utf8'), 'ž🐎');
+  t.equal(db.size, 7);
+  await db.close();
+});
+
+void t.test('the worked example of a checkpoint', async (t) => {
+  const folder = tempFolder(t);
+  fs.writeFileSync(path.join(folder, 'store.fv'), encodeIdentity(checksum, STORE_ID, 1_700_000_000_000));
+  const db = await open(folder, { walSegmentBytes: 65_536 });
+  await db.put('hello', 'world');
+  await db.checkpoint();
+  await db.close();
+  t.equal(fs.readFileSync(path.join(folder, '000000000001-000.part')).toString('hex'), example('### Part, worked').toString('hex'));
+  const file = path.join(folder, '000000000001.checkpoint');
+  const manifest = decodeManifest(checksum, fs.readFileSync(file), STORE_ID, 1, file);
+  const fixed = encodeManifest(checksum, { ...manifest, createdMs: 1_700_000_000_000 });
+  t.equal(fixed.toString('hex'), example('### Manifest, worked').toString('hex'));
+  t.equal(fixed.readUInt32LE(16), 1, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+});
+
+void t.test('the golden store with a checkpoint opens', async (t) => {
+  const folder = tempFolder(t);
+  fs.cpSync(path.join(root, 'test/golden/store-v1-checkpoint'), folder, { recursive: true });
+  const db = await open(folder, { walSegmentBytes: 65_536 });
+  t.same(db.get('object0'), { id: 0, name: 'n0', nested: { list: [0] } });
+  t.same(db.get('object1'), { id: 11, name: 'after', nested: { list: [] } });
+  t.same(db.get('object2'), { id: 2, name: 'n2', nested: { list: [2] } });
+  t.same(db.get(Buffer.from([0, 255])), new Uint8Array([1, 2, 3]));
+  t.equal(db.get('gone'), undefined);
+  t.equal(db.get('float'), 0.5);
+  t.equal(db.get('utf8'), 'ž🐎');
+  t.equal(db.get('new'), null);
   t.equal(db.size, 7);
   await db.close();
 });
