@@ -15,7 +15,7 @@ import { lsnFrom } from '../base/lsn.js';
 import * as R from '../base/record.js';
 import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
-import { release, releaseWrite } from '../memory/lock.js';
+import { awaitReaders, release, releaseWrite } from '../memory/lock.js';
 import { Region } from '../memory/region.js';
 import { freeSlot, threadWord } from '../memory/registry.js';
 import { NO_ROOM, type Ring } from '../memory/ring.js';
@@ -28,6 +28,9 @@ import { ValueCodec } from '../table/value-codec.js';
 import { visitRecords } from '../wal/records.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
+
+/** A reader under the lock copies one value. */
+const READERS_MS = 2000;
 
 export class Repair {
   readonly #control: Control;
@@ -67,7 +70,12 @@ export class Repair {
       release(words, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
     }
     const held = this.#shards.filter((shard) => Atomics.load(words, shard.lockWord) === self);
-    for (const shard of held) shard.repairLocked();
+    for (const shard of held) {
+      // The dead thread may have been waiting for readers that came before it, and live.
+      if (!awaitReaders(words, shard.lockWord, READERS_MS))
+        throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} is being read for ${READERS_MS} ms`);
+      shard.repairLocked();
+    }
     this.#finishRecord(slot, held);
     for (const shard of held) {
       shard.closeChangeLocked();

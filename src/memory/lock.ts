@@ -149,6 +149,14 @@ export function tryAcquireWrite(words: Int32Array, shard: number, self: number, 
   return false;
 }
 
+/**
+ * Waits until no reader is inside a shard whose lock a dead writer holds: it may have died while it waited for them.
+ * @returns false when one stays for longer than `patienceMs`
+ */
+export function awaitReaders(words: Int32Array, shard: number, patienceMs: number): boolean {
+  return drainReaders(words, shard, performance.now() + patienceMs);
+}
+
 /** A full barrier: what the caller loads afterwards is not older than its release (see Ring.wakeLog). */
 export function releaseWrite(words: Int32Array, shard: number): void {
   Atomics.store(words, shard + L.SHARD_LOCK, 0);

@@ -4,7 +4,9 @@
  * Afterwards a write that was published is there, one that was not is not, and the store works on.
  */
 
+import { once } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { resolveOptions } from '../../src/base/options.js';
 import { KIND_MASK, KIND_SHIFT, KIND_SKIP, RECORD_STATE } from '../../src/base/record.js';
@@ -307,4 +309,34 @@ void t.test('death at every store of a split, the directory doubled with it or n
   }
   t.ok(tried > 300, `${tried} deaths`);
   writer.dispose();
+});
+
+void t.test('a writer that died while it waited for readers: the repair waits for them, too', async (t) => {
+  const handle = createMemory(resolveOptions({ shards: 1 }));
+  const core = new Core(handle, L.OWNER_SLOT);
+  claimSlot(core.control, L.OWNER_SLOT, 0);
+  claimSlot(core.control, SLOT, 0);
+  const { words } = core;
+  const lock = L.shardWord(0);
+  const reader = 5;
+  Atomics.or(words, lock + L.SHARD_READERS, 1 << reader);
+  Atomics.store(words, lock + L.SHARD_LOCK, SLOT + 1);
+  const version = words[lock + L.SHARD_VERSION];
+  const code = `
+    const { control, at, bit, version } = require('node:worker_threads').workerData;
+    const words = new Int32Array(control);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+    const early = Atomics.load(words, version);
+    Atomics.and(words, at, ~bit);
+    require('node:worker_threads').parentPort.postMessage(early);`;
+  const worker = new Worker(code, {
+    eval: true,
+    workerData: { control: handle.control, at: lock + L.SHARD_READERS, bit: 1 << reader, version: lock + L.SHARD_VERSION },
+  });
+  const early = new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  await once(worker, 'online');
+  new Repair(core).bury(SLOT);
+  t.equal(await early, version, 'nothing changed while the reader was inside');
+  t.equal(words[lock + L.SHARD_LOCK], 0);
+  t.equal(words[lock + L.SHARD_VERSION] & 1, 0);
 });
