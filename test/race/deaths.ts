@@ -74,6 +74,16 @@ async function oneDeath(db: FlashVector, plan: VictimPlan): Promise<RecordedOper
   return readNotes(notes);
 }
 
+/**
+ * Leaves out the writes whose thread died before they were acknowledged, and whose value nobody ever read: whether they took
+ * effect cannot be told, and each would double the orders to be searched.
+ */
+function withoutUnseen(history: readonly RecordedOperation[]): RecordedOperation[] {
+  const seen = new Set<number>();
+  for (const { kind, value } of history) if (kind === 'r') seen.add(value);
+  return history.filter(({ kind, end, value }) => kind !== 'w' || end !== Infinity || seen.has(value));
+}
+
 /** @throws Error naming what is wrong */
 async function phase(db: FlashVector, number: number, deaths: number, random: () => number): Promise<RecordedOperation[]> {
   const firstKey = number * KEYS;
@@ -131,7 +141,7 @@ export async function runDeaths(total: number, seed: number, deadlineMs: number)
       const histories = await phase(db, number, deaths, random).finally(() => (running = false));
       await owner;
       const history = [...own, ...histories];
-      const violation = findViolation(history);
+      const violation = findViolation(withoutUnseen(history));
       if (violation !== undefined) throw new Error(`seed ${seed}, phase ${number}: the history of key${violation} cannot be ordered`);
       const pair = [db.get('left'), db.get('right')] as ({ stamp: number } | undefined)[];
       if (pair[0]?.stamp !== pair[1]?.stamp) throw new Error(`seed ${seed}, phase ${number}: a torn batch`);
