@@ -8,10 +8,13 @@
  */
 
 import path from 'node:path';
-import { ioError } from '../base/errors.js';
+import { FlashVectorError, ioError } from '../base/errors.js';
 import { readFully, writeFully, type FileSystem } from '../platform/files.js';
 import type { Checksum } from '../platform/checksum.js';
 import { decodeManifest, encodeManifest, manifestName, manifestNumber, partCheckpoint, type Manifest } from './format.js';
+
+/** Far more than 256 parts and 32 structures take. */
+const MANIFEST_BYTES_MAX = 1024 * 1024;
 
 /** Numbers of the checkpoints that have a manifest, newest first. System errors pass through. */
 export function checkpointNumbers(files: FileSystem, directory: string): number[] {
@@ -30,7 +33,10 @@ export function readManifest(files: FileSystem, checksum: Checksum, directory: s
   try {
     const open = files.open(file, 'read');
     try {
-      page = Buffer.alloc(open.size());
+      const size = open.size();
+      if (size > MANIFEST_BYTES_MAX)
+        throw new FlashVectorError('FV_CORRUPT', `${file} has ${size} bytes: that is no manifest`, { file, offset: MANIFEST_BYTES_MAX });
+      page = Buffer.alloc(size);
       page = page.subarray(0, readFully(open, page, page.length, 0));
     } finally {
       open.close();

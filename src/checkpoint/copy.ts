@@ -61,22 +61,34 @@ function copyLog(
       { segment: 1, offset: 0, segmentBytes, lastLsn: firstLsn - 1 },
     );
   let lastLsn = startLsn - 1;
-  if (source !== undefined && endLsn >= startLsn) {
-    const reader = new LogReader(files, checksum, source.directory, source.storeId, source.segmentBytes);
-    const visitor = {
-      frame: ({ records, firstLsn, lastLsn: frameLast }: { records: number; firstLsn: number; lastLsn: number }, payload: Buffer): void => {
-        if (records === 0) return;
-        writer ??= begin(firstLsn);
-        writer.writeFrame(payload, records, firstLsn, frameLast, firstLsn - 1);
-        lastLsn = frameLast;
-      },
-      progress: (): void => undefined,
-    };
-    reader.read(visitor, startLsn, endLsn);
+  try {
+    copy();
+  } catch (error) {
+    writer?.abandon();
+    throw error;
   }
-  writer ??= begin(startLsn);
-  writer.writeCleanEnd(lastLsn);
-  writer.close();
+
+  function copy(): void {
+    if (source !== undefined && endLsn >= startLsn) {
+      const reader = new LogReader(files, checksum, source.directory, source.storeId, source.segmentBytes);
+      const visitor = {
+        frame: (
+          { records, firstLsn, lastLsn: frameLast }: { records: number; firstLsn: number; lastLsn: number },
+          payload: Buffer,
+        ): void => {
+          if (records === 0) return;
+          writer ??= begin(firstLsn);
+          writer.writeFrame(payload, records, firstLsn, frameLast, firstLsn - 1);
+          lastLsn = frameLast;
+        },
+        progress: (): void => undefined,
+      };
+      reader.read(visitor, startLsn, endLsn);
+    }
+    writer ??= begin(startLsn);
+    writer.writeCleanEnd(lastLsn);
+    writer.close();
+  }
 }
 
 /**

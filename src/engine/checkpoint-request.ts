@@ -17,12 +17,14 @@ export async function askForCheckpoint(control: Control): Promise<number> {
       const ends = Atomics.load(words, L.CONTROL_CHECKPOINT_ENDS);
       if (((Atomics.load(words, L.CONTROL_CHECKPOINT_SERVED) - request) | 0) >= 0) break;
       if (control.status >= L.STATUS_CLOSING) throw control.closedError();
+      if (control.status !== L.STATUS_OPEN) throw control.readonlyError();
       const wait = Atomics.waitAsync(words, L.CONTROL_CHECKPOINT_ENDS, ends, RECHECK_MS);
       if (wait.async) await wait.value;
     }
   } finally {
     clearInterval(alive);
   }
+  if (Atomics.load(words, L.CONTROL_CHECKPOINT_FAILED) !== 0 && control.status >= L.STATUS_CLOSING) throw control.closedError();
   if (Atomics.load(words, L.CONTROL_CHECKPOINT_FAILED) !== 0)
     throw new FlashVectorError('FV_IO', "the checkpoint failed; the owner's checkpoint event says why");
   return control.readLsn(L.CONTROL_CHECKPOINT_LSN);

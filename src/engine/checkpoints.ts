@@ -108,6 +108,8 @@ export class Checkpointer {
   readonly #timer: NodeJS.Timeout;
   #running: Promise<void> | undefined;
   #stopped = false;
+  /** Backups that wait for their turn: no further checkpoint begins before them. */
+  #waiting = 0;
   #requests: Request[] = [];
   /** Log bytes, as the log thread counts them, at the beginning of the last checkpoint. */
   #logBase: number;
@@ -179,7 +181,12 @@ export class Checkpointer {
    * @returns the LSN up to which, at least, the copy holds everything
    */
   async backup(target: string): Promise<number> {
-    while (this.#running !== undefined) await this.#running;
+    this.#waiting++;
+    try {
+      while (this.#running !== undefined) await this.#running;
+    } finally {
+      this.#waiting--;
+    }
     if (this.#stopped) throw this.#core.control.closedError();
     const job = this.#backup(target);
     // Never rejects: whoever waits for its turn is not concerned.
@@ -222,9 +229,17 @@ export class Checkpointer {
     clearInterval(this.#timer);
     Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ABORT, 1);
     await this.#running;
-    for (const { reject } of this.#requests.splice(0)) reject(this.#core.control.closedError());
+    this.#refuse(this.#core.control.closedError());
+  }
+
+  /** Ends every request that waits, of this thread and of attached ones. */
+  #refuse(error: Error): void {
+    for (const { reject } of this.#requests.splice(0)) reject(error);
+    const asked = Atomics.load(this.#words, L.CONTROL_CHECKPOINT_REQUESTS);
+    if (asked === this.#served) return;
+    this.#served = asked;
     Atomics.store(this.#words, L.CONTROL_CHECKPOINT_FAILED, 1);
-    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_SERVED, Atomics.load(this.#words, L.CONTROL_CHECKPOINT_REQUESTS));
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_SERVED, asked);
     this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
   }
 
@@ -246,7 +261,11 @@ export class Checkpointer {
       this.#lookedMs = now;
       this.#lookedBytes = logged;
     }
-    if (this.#running !== undefined || this.#stopped || this.#core.control.status !== L.STATUS_OPEN) return;
+    if (this.#running !== undefined || this.#stopped || this.#waiting > 0) return;
+    if (this.#core.control.status !== L.STATUS_OPEN) {
+      this.#refuse(this.#core.control.readonlyError());
+      return;
+    }
     const reason = this.#reason();
     if (reason === undefined) return;
     this.#running = this.#run(reason).finally(() => {
@@ -348,9 +367,10 @@ export class Checkpointer {
   async #capture(common: Common, startLsn: number): Promise<Manifest> {
     Atomics.store(this.#words, L.CONTROL_CHECKPOINT_ENTRIES, 0);
     const parts = await this.#writeParts(common);
-    const endLsn = this.#core.control.lastLsn;
-    await this.writer.makeDurable(endLsn);
+    // The structures before the end: each was logged before it could be read.
     const structures = this.#core.dictionary.texts().map((text) => Buffer.from(text));
+    const endLsn = this.#core.ring.lastReserved();
+    await this.writer.makeDurable(endLsn);
     const entries = parts.reduce((sum, part) => sum + part.entries, 0);
     return { storeId: common.storeId, number: common.checkpoint, startLsn, endLsn, createdMs: Date.now(), entries, parts, structures };
   }

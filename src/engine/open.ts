@@ -97,7 +97,6 @@ class Opening {
       this.#lock = await lockFolder(directory);
       try {
         removeTemporaries(files, directory);
-        removeDebris(files, directory);
       } catch (error) {
         throw ioError('opening the store', directory, error);
       }
@@ -108,6 +107,8 @@ class Opening {
     const source = this.environment.files;
     const recovery = new Recovery(source, files, checksum, directory, storeId, options, pool, () => createMemory(options));
     const { handle, summary, base } = await recovery.run();
+    // Only now: what looks like debris in a damaged folder may be what can still be saved.
+    if (!options.readOnly) removeDebris(files, directory);
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
     claimSlot(core.control, L.OWNER_SLOT, systemThreadId());

@@ -15,9 +15,9 @@ import { lsnFrom } from '../base/lsn.js';
 import * as R from '../base/record.js';
 import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
-import { awaitReaders, release, releaseWrite } from '../memory/lock.js';
+import { awaitReaders, release, releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { Region } from '../memory/region.js';
-import { freeSlot, threadWord } from '../memory/registry.js';
+import { freeSlot, noteBlock, notedBlocks, threadWord } from '../memory/registry.js';
 import { NO_ROOM, type Ring } from '../memory/ring.js';
 import { Staging } from '../memory/staging.js';
 import { Replayer } from '../table/replay.js';
@@ -41,9 +41,11 @@ export class Repair {
   readonly #scratch: Scratch;
   readonly #dictionary: Dictionary;
   readonly #staging: Staging;
+  readonly #self: number;
 
   constructor(core: Core) {
     this.#control = core.control;
+    this.#self = core.slot + 1;
     this.#words = core.words;
     this.#ring = core.ring;
     this.#handle = core.handle;
@@ -56,9 +58,11 @@ export class Repair {
 
   /**
    * Repairs after the thread in `slot`, which has died and which nobody else buries, and frees the slot.
+   * @returns false when a block that it held could not be given back yet, because the shard's lock is taken (perhaps by this very
+   *   thread): the slot stays, to be buried again
    * @throws FlashVectorError FV_MEMORY_FULL and others when its write cannot be finished: what it held stays locked
    */
-  bury(slot: number): void {
+  bury(slot: number): boolean {
     const words = this.#words;
     const self = slot + 1;
     const thread = threadWord(this.#control, slot);
@@ -74,7 +78,7 @@ export class Repair {
       // The dead thread may have been waiting for readers that came before it, and live.
       if (!awaitReaders(words, shard.lockWord, READERS_MS))
         throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} is being read for ${READERS_MS} ms`);
-      shard.repairLocked();
+      shard.repairLocked(notedBlocks(this.#control, shard.index, slot));
     }
     this.#finishRecord(slot, held);
     for (const shard of held) {
@@ -92,9 +96,28 @@ export class Repair {
     this.#staging.abandonAllOf(slot);
     Atomics.store(words, thread + L.THREAD_DEFERRED, 0);
     if (Atomics.exchange(words, thread + L.THREAD_WAITS_FOR_ROOM, 0) !== 0) Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
-    freeSlot(this.#control, slot);
     // A record that was published may have been the one to wake the log for.
     this.#control.bump(L.CONTROL_LOG_WAKE);
+    if (!this.#giveBlockBack(slot, held)) return false;
+    freeSlot(this.#control, slot);
+    return true;
+  }
+
+  /** Gives back the block that the dead thread was filling, unless its shard has been rebuilt without it. */
+  #giveBlockBack(slot: number, rebuilt: readonly Shard[]): boolean {
+    const thread = threadWord(this.#control, slot);
+    const index = Atomics.load(this.#words, thread + L.THREAD_BLOCK_SHARD) - 1;
+    if (index < 0 || rebuilt.some((shard) => shard.index === index)) return true;
+    const shard = this.#shards[index];
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, 0)) return false;
+    try {
+      shard.region.refresh();
+      shard.giveBlockLocked(Atomics.load(this.#words, thread + L.THREAD_BLOCK_UNIT));
+      noteBlock(this.#control, slot, index, 0);
+    } finally {
+      releaseWrite(this.#words, shard.lockWord);
+    }
+    return true;
   }
 
   #finishRecord(slot: number, held: readonly Shard[]): void {

@@ -8,6 +8,7 @@
 
 import path from 'node:path';
 import { FlashVectorError } from '../base/errors.js';
+import { lsnFrom } from '../base/lsn.js';
 import { resolveOptions } from '../base/options.js';
 import { checkpointNumbers, readManifest } from '../checkpoint/catalog.js';
 import { completeCopy, discardCopy, prepareTarget } from '../checkpoint/copy.js';
@@ -25,7 +26,7 @@ import { Capture } from '../table/capture.js';
 import { Loader } from '../table/load.js';
 import { Replayer } from '../table/replay.js';
 import { newStoreId, readIdentity } from '../wal/identity.js';
-import { segmentNumber } from '../wal/format.js';
+import { SEGMENT_HEADER_BYTES, segmentNumber } from '../wal/format.js';
 import { visitRecords } from '../wal/records.js';
 import { scanSegment, type SegmentScan } from '../wal/scan.js';
 import { Core } from './core.js';
@@ -56,7 +57,11 @@ class Salvage {
   readonly #loader: Loader;
   readonly #replayer: Replayer;
   #structures = 0;
+  /** From the newest manifest that can be read: where the log is needed from, and what it reached. */
+  #startLsn = 1;
   #endLsn = 0;
+  /** Highest LSN of an entry from a checkpoint. */
+  #entryLsn = 0;
 
   constructor(
     readonly files: FileSystem,
@@ -88,7 +93,7 @@ class Salvage {
     storeId = this.#loadCheckpoints(storeId);
     this.#replaySegments(storeId);
     report.entries = this.core.shards.reduce((sum, shard) => sum + shard.entryCount, 0);
-    report.lastLsn = Math.max(report.lastLsn, this.#endLsn);
+    report.lastLsn = Math.max(report.lastLsn, this.#endLsn, this.#entryLsn);
     this.#write(out, segmentBytes);
   }
 
@@ -117,8 +122,19 @@ class Salvage {
         manifests.set(number, undefined);
       }
     }
-    for (const [number, manifest] of [...manifests].reverse()) {
+    for (const name of names) {
+      const number = partCheckpoint(name);
+      if (number === undefined || manifests.has(number)) continue;
+      manifests.set(number, undefined);
+      this.#lose(
+        path.join(directory, name),
+        0,
+        `the manifest of checkpoint ${number} is missing: whether its parts are complete cannot be told`,
+      );
+    }
+    for (const [number, manifest] of [...manifests].sort(([a], [b]) => a - b)) {
       if (manifest !== undefined) {
+        this.#startLsn = manifest.startLsn;
         this.#endLsn = Math.max(this.#endLsn, manifest.endLsn);
         manifest.structures.forEach((text, structure) => this.#structure(structure, text));
       }
@@ -140,7 +156,10 @@ class Salvage {
         report.directory,
         { storeId, checkpoint, part },
         {
-          entry: (entry, payload) => this.#loader.entry(entry, payload),
+          entry: (entry, payload) => {
+            this.#entryLsn = Math.max(this.#entryLsn, lsnFrom(entry.lsnLow, entry.lsnHigh));
+            this.#loader.entry(entry, payload);
+          },
           block: () => undefined,
         },
       );
@@ -164,34 +183,56 @@ class Salvage {
     this.#structures++;
   }
 
+  /**
+   * Replays what the segments hold, as recovery would: of a segment only what comes before the next one's first LSN, because what lies
+   * behind was cut off once and its LSNs were given out again; of the last one nothing behind a gap, unless a frame says
+   * that the gap had been durable.
+   */
   #replaySegments(storeId: Buffer | undefined): void {
     const { files, checksum, report } = this;
-    const numbers = files.list(report.directory).flatMap((name) => segmentNumber(name) ?? []);
-    let next = 0;
-    numbers.forEach((number, i) => {
-      if (i > 0 && number !== numbers[i - 1] + 1)
-        this.#lose(report.directory, 0, `log segments ${numbers[i - 1] + 1} to ${number - 1} are missing`);
-      let scan: SegmentScan;
-      const file = `${String(number).padStart(12, '0')}.wal`;
+    const { directory } = report;
+    const numbers = files.list(directory).flatMap((name) => segmentNumber(name) ?? []);
+    const scans: (SegmentScan | undefined)[] = numbers.map((number) => {
       try {
-        scan = scanSegment(files, checksum, report.directory, storeId, number, (header, payload, offset) => {
-          if (header.records === 0) return;
-          if (next !== 0 && header.firstLsn > next)
-            this.#lose(path.join(report.directory, file), offset, `LSN ${next} to ${header.firstLsn - 1} are lost`);
-          next = header.lastLsn + 1;
-          this.#replay(payload, header.records, header.firstLsn, path.join(report.directory, file), offset);
-        });
+        return scanSegment(files, checksum, directory, storeId, number, () => undefined);
       } catch (error) {
-        this.#note(error, report.directory);
-        return;
-      }
-      report.lastLsn = Math.max(report.lastLsn, scan.lastLsn);
-      for (const bad of scan.bad) {
-        const isTail = i === numbers.length - 1 && bad.offset >= scan.end && scan.durableLsn <= scan.lastLsn;
-        if (!isTail) this.#lose(scan.file, bad.offset, `${bad.what}${bad.bytes === 0 ? '' : `, ${bad.bytes} bytes`}`);
+        this.#note(error, directory);
+        return undefined;
       }
     });
-    if (next !== 0 && next <= this.#endLsn) this.#lose(report.directory, 0, `LSN ${next} to ${this.#endLsn} are lost: the log ends before`);
+    /** The LSN that is due. */
+    let next = this.#startLsn;
+    const lose = (file: string, offset: number, to: number): void => {
+      if (to >= next) this.#lose(file, offset, `LSN ${next} to ${to} are lost`);
+    };
+    if (numbers.length === 0) this.#lose(directory, 0, 'there is no log: what was written after the checkpoint is lost');
+    numbers.forEach((number, i) => {
+      if (i > 0 && number !== numbers[i - 1] + 1)
+        this.#lose(directory, 0, `log segments ${numbers[i - 1] + 1} to ${number - 1} are missing`);
+      const scan = scans[i];
+      if (scan === undefined) return;
+      const limit = scans.slice(i + 1).find((later) => later?.header !== undefined)?.header?.firstLsn;
+      let isOver = false;
+      scanSegment(files, checksum, directory, storeId, number, (header, payload, offset) => {
+        isOver ||= limit !== undefined && header.firstLsn >= limit;
+        // A gap of which no frame says that it had been durable: a torn tail begins there.
+        isOver ||= limit === undefined && header.firstLsn > next && scan.durableLsn < next;
+        if (isOver || header.records === 0) return;
+        lose(scan.file, offset, header.firstLsn - 1);
+        next = Math.max(next, header.lastLsn + 1);
+        report.lastLsn = Math.max(report.lastLsn, header.lastLsn);
+        this.#replay(payload, header.records, header.firstLsn, scan.file, offset);
+      });
+      if (limit !== undefined) {
+        lose(scan.file, scan.end, limit - 1);
+        next = Math.max(next, limit);
+      } else if (scan.durableLsn >= next) {
+        lose(scan.file, scan.end, scan.durableLsn);
+      }
+      // What is lost in the frames is said above; a header says nothing of LSNs.
+      for (const bad of scan.bad) if (bad.offset < SEGMENT_HEADER_BYTES) this.#lose(scan.file, bad.offset, bad.what);
+    });
+    lose(directory, 0, this.#endLsn);
   }
 
   #replay(payload: Buffer, records: number, firstLsn: number, file: string, offset: number): void {
@@ -233,6 +274,7 @@ class Salvage {
 
 /**
  * Saves what can be saved of the closed store in `directory` into a new store in `out`, a folder that does not exist or is empty.
+ * Runs in the calling thread from beginning to end: for programs that do nothing else meanwhile.
  * Rejects with `FV_LOCKED`, `FV_IO`, `FV_MEMORY_FULL`.
  */
 export async function repair(directory: string, out: string): Promise<RepairReport> {

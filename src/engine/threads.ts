@@ -99,7 +99,9 @@ export class ThreadWatch {
     if (this.#burying.has(slot)) return;
     this.#burying.add(slot);
     try {
-      new Repair(this.#core).bury(slot);
+      // When it must be done again, for a lock that was taken, the slot says so to the patrol.
+      if (!new Repair(this.#core).bury(slot))
+        Atomics.store(this.#core.words, threadWord(this.#core.control, slot) + L.THREAD_ENDED, threadId + 1);
     } catch (error) {
       const cause = error instanceof Error ? error : new Error(String(error));
       this.#fail(

@@ -17,6 +17,7 @@ import { FlashVectorError, assert } from '../base/errors.js';
 import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import { noteBlock } from '../memory/registry.js';
 import * as M from '../memory/metrics.js';
 import { NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
@@ -228,6 +229,8 @@ export class Writer {
         try {
           shard.region.sync();
           block = shard.takeBlockLocked();
+          // Nothing leads to it while it is filled, and no lock is held: a repair must know of it.
+          if (block !== 0) noteBlock(core.control, core.slot, shard.index, block);
         } finally {
           releaseWrite(this.#words, shard.lockWord);
         }
@@ -248,12 +251,14 @@ export class Writer {
           if (at === NO_ROOM) return DEFER;
           lsn = this.#publishStaged(at, staged, bytes, durability);
           this.#applyLocked(shard, entry, type, block, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+          noteBlock(core.control, core.slot, shard.index, 0);
           block = 0;
           core.ring.applied();
         }
       } finally {
         if (block !== 0) {
           shard.giveBlockLocked(block);
+          noteBlock(core.control, core.slot, shard.index, 0);
           block = 0;
         }
         releaseWrite(this.#words, shard.lockWord);
@@ -267,12 +272,14 @@ export class Writer {
   }
 
   #giveBlock(shard: Shard, block: number): void {
-    // The lock was busy a moment ago, and the block would be lost for good, so this one waits. Where the
-    // lock's holder has died the block is lost with it.
+    // The lock was busy a moment ago, and the block would be lost for good, so this one waits. It may wait
+    // until the shard has been repaired: the block is noted, so it is still this thread's.
+    const { control, slot } = this.#core;
     if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, GIVE_BACK_MS)) return;
     try {
       shard.region.sync();
       shard.giveBlockLocked(block);
+      noteBlock(control, slot, shard.index, 0);
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }

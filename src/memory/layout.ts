@@ -171,6 +171,13 @@ export const THREAD_SYSTEM_ID = 5;
 /** The THREAD_ID of a thread of which an attached one has heard that it has ended: the owner buries it. The id, because the slot may have changed hands. */
 export const THREAD_ENDED = 6;
 
+/**
+ * A block that this thread has taken, has not linked yet, and fills while it holds no lock: its unit, and its shard + 1, or 0 for none.
+ * Written by the thread under that shard's lock, the unit first; read by who rebuilds the shard's allocator.
+ */
+export const THREAD_BLOCK_UNIT = 7;
+export const THREAD_BLOCK_SHARD = 8;
+
 /** Counters and histograms, per thread: see metrics.ts. */
 export const METRICS_COUNTERS = 24;
 export const HISTOGRAM_BUCKETS = 288;

@@ -40,6 +40,24 @@ export function takeSlot(control: Control, systemId: number): number {
   );
 }
 
+/** Says that this thread holds a block of a shard that nothing leads to yet, or, with unit 0, that it does not. Under the shard's lock. */
+export function noteBlock(control: Control, slot: number, shard: number, unit: number): void {
+  const word = threadWord(control, slot);
+  Atomics.store(control.words, word + L.THREAD_BLOCK_UNIT, unit);
+  Atomics.store(control.words, word + L.THREAD_BLOCK_SHARD, unit === 0 ? 0 : shard + 1);
+}
+
+/** Blocks of a shard that threads hold and nothing leads to yet. Under the shard's lock. @param except a slot that does not count */
+export function notedBlocks(control: Control, shard: number, except: number): number[] {
+  const units: number[] = [];
+  for (let slot = 0; slot < L.THREADS_MAX; slot++) {
+    const word = threadWord(control, slot);
+    if (slot !== except && Atomics.load(control.words, word + L.THREAD_BLOCK_SHARD) === shard + 1)
+      units.push(Atomics.load(control.words, word + L.THREAD_BLOCK_UNIT));
+  }
+  return units;
+}
+
 /** Whether a thread is still applying the record at this ring position. */
 export function isApplying(control: Control, position: number): boolean {
   for (let slot = 0; slot < L.THREADS_MAX; slot++) {
@@ -55,6 +73,7 @@ export function freeSlot(control: Control, slot: number): void {
   Atomics.store(control.words, word + L.THREAD_BUSY, 0);
   Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, 0);
   Atomics.store(control.words, word + L.THREAD_ENDED, 0);
+  Atomics.store(control.words, word + L.THREAD_BLOCK_SHARD, 0);
   Atomics.store(control.words, word + L.THREAD_ID, 0);
   Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);
 }

@@ -133,6 +133,15 @@ export class Ring {
     return below;
   }
 
+  /** The LSN reserved last, under the log lock: that of a record that is in the ring, whatever becomes of its writer. */
+  lastReserved(): number {
+    const control = this.#control;
+    acquire(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS, this.#self, 'log');
+    const next = lsnFrom(control[L.CONTROL_NEXT_LSN + L.LSN_LOW], control[L.CONTROL_NEXT_LSN]);
+    release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
+    return next - 1;
+  }
+
   /**
    * Puts right what a thread in `slot` has left behind that died while it held the log lock: an LSN taken for a record that
    * never came into the ring is given back. The lock stays the dead thread's.

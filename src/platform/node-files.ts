@@ -4,7 +4,17 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { FileSystem, FileSystemSource, OpenFile, OpenMode } from './files.js';
 
-const FLAGS: Record<OpenMode, string> = { read: 'r', update: 'r+', create: 'w+' };
+const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_NONBLOCK } = fs.constants;
+/** Not blocking, so that a pipe in the place of a file cannot hold anybody up; to files it makes no difference. Windows has no such flag. */
+const CALM = O_NONBLOCK ?? 0;
+const FLAGS: Record<OpenMode, number> = { read: O_RDONLY | CALM, update: O_RDWR | CALM, create: O_RDWR | O_CREAT | O_TRUNC | CALM };
+
+function openFile(file: string, mode: OpenMode): OpenFile {
+  const fd = fs.openSync(file, FLAGS[mode], 0o644);
+  if (fs.fstatSync(fd).isFile()) return new NodeFile(fd);
+  fs.closeSync(fd);
+  throw Object.assign(new Error(`EINVAL: not a file, open '${file}'`), { code: 'EINVAL' });
+}
 
 class NodeFile implements OpenFile {
   constructor(readonly fd: number) {}
@@ -52,7 +62,7 @@ function makeDirectory(directory: string): void {
 
 export function createFileSystem(): FileSystem {
   return {
-    open: (file, mode) => new NodeFile(fs.openSync(file, FLAGS[mode], 0o644)),
+    open: openFile,
     list: (directory) => fs.readdirSync(directory).sort(),
     makeDirectory,
     rename: (from, to) => fs.renameSync(from, to),

@@ -292,9 +292,10 @@ export class Shard {
 
   /**
    * Makes a shard whole whose lock's holder has died, and leaves it open for a change (see `openChangeLocked`). The lock stays
-   * the dead thread's until the caller releases it. Cost: some 50 ns an entry.
+   * the dead thread's until the caller releases it. Cost: some 500 ns an entry.
+   * @param held blocks that live threads hold and nothing leads to yet
    */
-  repairLocked(): void {
+  repairLocked(held: readonly number[]): void {
     const { region, scratch } = this;
     region.refresh();
     const { words } = region;
@@ -316,6 +317,7 @@ export class Shard {
       this.#countBytes(REGION_KEY_BYTES, words[unit * 2] & 0xffff);
       this.#countBytes(REGION_VALUE_BYTES, words[unit * 2 + E.ENTRY_VALUE_LENGTH]);
     });
+    for (const unit of held) if (live.add(unit)) blocks.push(unit);
     rebuildAllocator(region, blocks, live);
     Atomics.store(this.#control, this.#entriesWord, entries);
   }

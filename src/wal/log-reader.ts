@@ -17,6 +17,7 @@
 
 import path from 'node:path';
 import { FlashVectorError, ioError } from '../base/errors.js';
+import { RECORD_HEADER_BYTES } from '../base/record.js';
 import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
 import type { Checksum } from '../platform/checksum.js';
 import {
@@ -51,18 +52,24 @@ export interface LogSummary {
   tornTail?: { file: string; offset: number };
 }
 
-interface Segment {
+interface SegmentFile {
   file: string;
   number: number;
   header: SegmentHeader;
-  open: OpenFile;
   size: number;
+}
+
+/** A segment while it is read: one at a time, however long the log. */
+interface Segment extends SegmentFile {
+  open: OpenFile;
 }
 
 /** Reading ahead, in bytes; a longer frame makes its own window. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 const ZEROS = Buffer.alloc(WINDOW_BYTES);
 const PROGRESS_BYTES = 16 * 1024 * 1024;
+/** Bytes of supposed frames behind the end of the log whose checksums are looked at: some seconds of work. */
+const TAIL_BYTES_MAX = 8 * 1024 * 1024 * 1024;
 
 /** A part of a file in memory. */
 class Window {
@@ -112,54 +119,54 @@ export class LogReader {
   read(visitor: LogVisitor, startLsn = 1, endLsn = Infinity): LogSummary {
     this.#startLsn = startLsn;
     this.#endLsn = endLsn;
-    const segments = this.#openSegments();
-    try {
-      const summary: LogSummary = {
-        end: {
-          segment: 1,
-          offset: 0,
-          segmentBytes: this.segmentBytes,
-          lastLsn: segments.length === 0 ? 0 : segments[0].header.firstLsn - 1,
-        },
-        clean: true,
-        frames: 0,
-        records: 0,
-        bytes: 0,
-      };
-      for (let i = 0; i < segments.length && summary.end.lastLsn < endLsn; i++)
-        this.#readSegment(segments[i], segments[i + 1], summary, visitor);
-      visitor.progress(this.#bytesTotal, this.#bytesTotal);
-      return summary;
-    } finally {
-      for (const segment of segments) segment.open.close();
+    const segments = this.#findSegments();
+    const summary: LogSummary = {
+      end: { segment: 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: segments.length === 0 ? 0 : segments[0].header.firstLsn - 1 },
+      clean: true,
+      frames: 0,
+      records: 0,
+      bytes: 0,
+    };
+    for (let i = 0; i < segments.length && summary.end.lastLsn < endLsn; i++) {
+      const open = this.#open(segments[i].file);
+      try {
+        this.#readSegment({ ...segments[i], open }, segments[i + 1], summary, visitor);
+      } finally {
+        open.close();
+      }
     }
+    visitor.progress(this.#bytesTotal, this.#bytesTotal);
+    return summary;
   }
 
-  #openSegments(): Segment[] {
-    const segments: Segment[] = [];
+  #findSegments(): SegmentFile[] {
+    const segments: SegmentFile[] = [];
+    let numbers: number[];
     try {
-      let numbers: number[];
-      try {
-        numbers = this.files.list(this.directory).flatMap((name) => segmentNumber(name) ?? []);
-      } catch (error) {
-        throw ioError('listing the folder', this.directory, error);
-      }
-      // Backwards, until the segment that holds the first record to be read.
-      for (let i = numbers.length - 1; i >= 0; i--) {
-        const segment = this.#openSegment(numbers[i], segments.at(0));
-        segments.unshift(segment);
-        if (segment.header.firstLsn <= this.#startLsn) break;
-      }
-      const first = segments.at(0);
-      if (first === undefined ? this.#startLsn > 1 : first.header.firstLsn > this.#startLsn) {
-        throw this.#missing(first === undefined ? 1 : first.number - 1, first?.file);
-      }
+      numbers = this.files.list(this.directory).flatMap((name) => segmentNumber(name) ?? []);
     } catch (error) {
-      for (const segment of segments) segment.open.close();
-      throw error;
+      throw ioError('listing the folder', this.directory, error);
+    }
+    // Backwards, until the segment that holds the first record to be read.
+    for (let i = numbers.length - 1; i >= 0; i--) {
+      const segment = this.#lookAt(numbers[i], segments.at(0));
+      segments.unshift(segment);
+      if (segment.header.firstLsn <= this.#startLsn) break;
+    }
+    const first = segments.at(0);
+    if (first === undefined ? this.#startLsn > 1 : first.header.firstLsn > this.#startLsn) {
+      throw this.#missing(first === undefined ? 1 : first.number - 1, first?.file);
     }
     this.#bytesTotal = segments.reduce((sum, segment) => sum + segment.size, 0);
     return segments;
+  }
+
+  #open(file: string): OpenFile {
+    try {
+      return this.files.open(file, 'read');
+    } catch (error) {
+      throw ioError('opening a log segment', file, error);
+    }
   }
 
   #missing(number: number, after: string | undefined): FlashVectorError {
@@ -168,15 +175,11 @@ export class LogReader {
     return new FlashVectorError('FV_CORRUPT', `log segment ${file} is missing; ${what}`, { file, offset: 0, lsn: this.#startLsn });
   }
 
-  #openSegment(number: number, after: Segment | undefined): Segment {
+  /** Reads a segment's header and closes it again. */
+  #lookAt(number: number, after: SegmentFile | undefined): SegmentFile {
     const file = path.join(this.directory, segmentName(number));
     if (after !== undefined && number !== after.number - 1) throw this.#missing(after.number - 1, after.file);
-    let open: OpenFile;
-    try {
-      open = this.files.open(file, 'read');
-    } catch (error) {
-      throw ioError('opening a log segment', file, error);
-    }
+    const open = this.#open(file);
     try {
       const page = Buffer.alloc(SEGMENT_HEADER_BYTES);
       const length = readFully(open, page, SEGMENT_HEADER_BYTES, 0);
@@ -194,14 +197,15 @@ export class LogReader {
           offset: Math.min(size, header.bytes),
         });
       }
-      return { file, number, header, open, size };
+      return { file, number, header, size };
     } catch (error) {
-      open.close();
       throw error instanceof FlashVectorError ? error : ioError('reading the log', file, error, 0);
+    } finally {
+      open.close();
     }
   }
 
-  #readSegment(segment: Segment, next: Segment | undefined, summary: LogSummary, visitor: LogVisitor): void {
+  #readSegment(segment: Segment, next: SegmentFile | undefined, summary: LogSummary, visitor: LogVisitor): void {
     const expectedFirst = summary.end.lastLsn + 1;
     if (segment.header.firstLsn !== expectedFirst) {
       throw new FlashVectorError(
@@ -281,7 +285,7 @@ export class LogReader {
   }
 
   /** A segment that is not the last must reach up to the next one's first LSN. */
-  #checkReach(segment: Segment, offset: number, lastLsn: number, next: Segment): void {
+  #checkReach(segment: Segment, offset: number, lastLsn: number, next: SegmentFile): void {
     if (next.header.firstLsn === lastLsn + 1) return;
     throw damage(segment.file, offset, lastLsn + 1, next.header.firstLsn - 1);
   }
@@ -292,9 +296,16 @@ export class LogReader {
    */
   #checkTail(segment: Segment, window: Window, end: number, seed: bigint, lastLsn: number): boolean {
     let found = false;
+    // A value may be full of what looks like frames, each as long as the rest of the segment: what is cheap to tell comes
+    // first, and there is an end to checking sums. Past it the tail counts as followed: a new segment, nothing lost.
+    let budget = TAIL_BYTES_MAX;
     const step = WINDOW_BYTES - FRAME_HEADER_BYTES;
     for (let start = end + 8; start + FRAME_HEADER_BYTES <= segment.size; start += step) {
       for (const offset of magicsIn(window.at(start, WINDOW_BYTES), start)) {
+        const candidate = decodeFrameHeader(window.at(offset, FRAME_HEADER_BYTES), 0);
+        if (candidate === undefined || !mayFollow(candidate, lastLsn)) continue;
+        budget -= candidate.payloadBytes;
+        if (budget < 0) return true;
         const header = this.#frameAt(window, offset, seed);
         if (header === undefined) continue;
         found = true;
@@ -303,6 +314,17 @@ export class LogReader {
     }
     return found;
   }
+}
+
+/** Whether a frame with this header can come behind the record `lastLsn`, as far as the header itself can tell. */
+export function mayFollow(header: FrameHeader, lastLsn: number): boolean {
+  return (
+    header.firstLsn > lastLsn &&
+    header.lastLsn === header.firstLsn + header.records - 1 &&
+    header.durableLsn < header.firstLsn &&
+    header.payloadBytes >= header.records * RECORD_HEADER_BYTES &&
+    header.term === 0
+  );
 }
 
 /** Whether nothing was ever written from `start` on. */

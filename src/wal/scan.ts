@@ -18,6 +18,7 @@ import {
   type FrameHeader,
   type SegmentHeader,
 } from './format.js';
+import { mayFollow } from './log-reader.js';
 
 /** A stretch of a file that holds something, but nothing that verifies. */
 interface BadStretch {
@@ -91,13 +92,17 @@ function frameAt(source: Source, checksum: Checksum, seed: bigint, offset: numbe
 }
 
 /** The next offset behind `offset` at which a frame verifies; `size` when there is none. */
-function nextFrame(source: Source, checksum: Checksum, seed: bigint, offset: number, size: number): number {
+function nextFrame(source: Source, checksum: Checksum, seed: bigint, offset: number, size: number, lastLsn: number): number {
   for (let start = offset + 8; start < size;) {
     const bytes = source.at(start, Math.min(READ_BYTES, size - start));
     for (let at = bytes.indexOf(FRAME_MAGIC_BYTES); at !== -1; at = bytes.indexOf(FRAME_MAGIC_BYTES, at + 1)) {
       const candidate = start + at - 8;
       if (candidate <= offset || (candidate & 7) !== 0) continue;
-      if (frameAt(source, checksum, seed, candidate, size) !== undefined) return candidate;
+      const head = source.at(candidate, FRAME_HEADER_BYTES);
+      const header = head.length < FRAME_HEADER_BYTES ? undefined : decodeFrameHeader(head, 0);
+      // Cheap facts first: a value may be full of what looks like frames.
+      const isFrame = header !== undefined && mayFollow(header, lastLsn) && frameAt(source, checksum, seed, candidate, size) !== undefined;
+      if (isFrame) return candidate;
       // Looking at the candidate may have moved the window.
       const again = source.at(start, Math.min(READ_BYTES, size - start));
       if (again.length === 0) return size;
@@ -181,7 +186,7 @@ function scanFrames(
     if (header === undefined) {
       const content = nextContent(source, offset, scan.size);
       if (content === scan.size) return;
-      const next = nextFrame(source, checksum, seed, offset, scan.size);
+      const next = nextFrame(source, checksum, seed, offset, scan.size, Math.max(scan.lastLsn, (scan.header?.firstLsn ?? 1) - 1));
       scan.bad.push({
         offset,
         bytes: next - offset,

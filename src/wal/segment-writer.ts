@@ -162,6 +162,16 @@ export class SegmentWriter {
     if (file !== undefined) this.#attempt('closing a log segment', () => file.close());
   }
 
+  /** Lets go of the file after a failure. */
+  abandon(): void {
+    try {
+      this.#file?.close();
+    } catch {
+      // The failure that led here is the one to be told.
+    }
+    this.#file = undefined;
+  }
+
   #openFile(): OpenFile {
     assert(this.#file !== undefined, 'the log writer is open');
     return this.#file;

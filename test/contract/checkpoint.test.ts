@@ -166,6 +166,32 @@ void t.test('one that fails is told, leaves nothing behind and loses nothing; th
   }
 });
 
+void t.test('once the log has failed, every call is refused at once, of attached threads too', async (t) => {
+  const db = await openIn({ files: faultyFiles({ failSync: 6 }) }, tempFolder(t));
+  const failed = nextFailure(db);
+  for (let i = 0; i < 10; i++) await db.put('a', i).catch(() => undefined);
+  await failed;
+  await t.rejects(db.checkpoint(), { code: /FV_IO|FV_READONLY/ });
+  await t.rejects(db.backup('/nowhere'), { code: /FV_IO|FV_READONLY/ });
+  const code = `
+    const { workerData, parentPort } = require('node:worker_threads');
+    import(workerData.module).then(async ({ attach }) => {
+      const db = await attach(workerData.handle);
+      parentPort.postMessage(await db.checkpoint().catch((error) => error.code));
+      await db.close();
+    });`;
+  const module = new URL('../../src/index.js', import.meta.url).href;
+  const worker = new Worker(code, { eval: true, workerData: { module, handle: db.handle } });
+  t.match(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)), /FV_IO|FV_READONLY/);
+  await t.rejects(db.close(), { code: 'FV_IO' });
+});
+
+async function nextFailure(db: FlashVector): Promise<void> {
+  const alive = setInterval(() => undefined, 1000);
+  await once(db, 'readonly');
+  clearInterval(alive);
+}
+
 void t.test('read-only changes no byte', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder, { walSegmentBytes: SEGMENT });

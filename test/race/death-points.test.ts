@@ -18,7 +18,8 @@ import { Repair } from '../../src/engine/repair.js';
 import { Writer } from '../../src/engine/writer.js';
 import * as L from '../../src/memory/layout.js';
 import { REGION_DEPTH, REGION_SEGMENTS, REGION_USED_UNITS, Region } from '../../src/memory/region.js';
-import { claimSlot, threadWord } from '../../src/memory/registry.js';
+import { claimSlot, noteBlock, threadWord } from '../../src/memory/registry.js';
+import { allocate, classAt, classOf, free } from '../../src/memory/slabs.js';
 import { RingReader } from '../../src/memory/ring-reader.js';
 import { randomFrom, testSeed } from '../support/random.js';
 
@@ -339,4 +340,32 @@ void t.test('a writer that died while it waited for readers: the repair waits fo
   t.equal(await early, version, 'nothing changed while the reader was inside');
   t.equal(words[lock + L.SHARD_LOCK], 0);
   t.equal(words[lock + L.SHARD_VERSION] & 1, 0);
+});
+
+void t.test('a block that a live thread fills while it holds no lock survives the repair, a dead thread’s does not', async (t) => {
+  const handle = createMemory(resolveOptions({ shards: 1 }));
+  const core = new Core(handle, L.OWNER_SLOT);
+  claimSlot(core.control, L.OWNER_SLOT, 0);
+  const { words, control } = core;
+  const live = 3;
+  claimSlot(control, live, 0);
+  claimSlot(control, SLOT, 0);
+  const [{ region }] = core.shards;
+  const take = (): number => allocate(region, 100_000, classOf(100_000));
+  const used = region.words[REGION_USED_UNITS];
+  const block = take();
+  noteBlock(control, live, 0, block);
+  // Another thread dies with the shard's lock.
+  Atomics.store(words, L.shardWord(0) + L.SHARD_LOCK, SLOT + 1);
+  t.ok(new Repair(core).bury(SLOT));
+  const others = [take(), take(), take()];
+  t.notOk(others.includes(block), 'it is not handed out again');
+  for (const unit of others) free(region, unit, classAt(region, unit));
+  // The thread that fills it dies itself, without any lock: first while somebody has the shard's.
+  Atomics.store(words, L.shardWord(0) + L.SHARD_LOCK, L.OWNER_SLOT + 1);
+  t.notOk(new Repair(core).bury(live), 'to be buried again');
+  Atomics.store(words, L.shardWord(0) + L.SHARD_LOCK, 0);
+  t.ok(new Repair(core).bury(live));
+  t.equal(region.words[REGION_USED_UNITS], used, 'nothing leaks');
+  t.equal(words[threadWord(control, live) + L.THREAD_ID], 0);
 });

@@ -68,10 +68,10 @@ export class HarnessStore {
     const checksum = await Checksum.load();
     const options = resolveOptions({ shards: 2, ringBytes: 65_536, walSegmentBytes: SEGMENT_BYTES, poolThreads: 1, onProgress });
     removeTemporaries(files, DIRECTORY);
-    removeDebris(files, DIRECTORY);
     const storeId = readIdentity(files, checksum, DIRECTORY) ?? createIdentity(files, checksum, DIRECTORY, 0);
     const recovery = new Recovery(source, files, checksum, DIRECTORY, storeId, options, inlinePool, () => createMemory(options));
     const { handle, summary, base } = await recovery.run();
+    removeDebris(files, DIRECTORY);
     const core = new Core(handle, L.OWNER_SLOT);
     claimSlot(core.control, L.OWNER_SLOT, 0);
     const { control, words } = core;
