@@ -362,16 +362,32 @@ export class HashTable {
     const words = this.region.words;
     const hashes: number[] = [];
     const units: number[] = [];
+    const seen = new Set<number>();
+    // What a removal leaves half done shows: a unit twice, a hash twice or 0, or a count that is wrong. Two keys of one hash look
+    // like it and cost the same.
+    let isRight = true;
+    let counted = 0;
     for (const segment of chain) {
+      counted += words[segment * 2] >>> COUNT_SHIFT;
       for (let i = 0; i < SEGMENT_SLOTS; i++) {
-        const unit = words[segment * 2 + SEGMENT_HEADER_WORDS + i * 2 + 1];
-        if (unit === 0 || !live.add(unit)) continue;
+        const slot = segment * 2 + SEGMENT_HEADER_WORDS + i * 2;
+        const unit = words[slot + 1];
+        if (unit === 0) continue;
+        const hash = words[slot];
+        if (hash === 0 || seen.has(hash)) isRight = false;
+        seen.add(hash);
+        if (!live.add(unit)) {
+          isRight = false;
+          continue;
+        }
         blocks.push(unit);
-        hashes.push(hashOf(unit));
+        hashes.push(hash);
         units.push(unit);
         visit(unit);
       }
     }
+    if (isRight && counted === units.length) return;
+    for (let i = 0; i < units.length; i++) hashes[i] = hashOf(units[i]);
     for (const segment of chain) {
       words[segment * 2] &= DEPTH_MASK;
       words.fill(0, segment * 2 + SEGMENT_HEADER_WORDS, segment * 2 + SEGMENT_WORDS);
