@@ -258,13 +258,13 @@ export class LogReader {
     // Behind a closing frame may lie what a recycled segment held before; that never verifies. Where a frame of this
     // segment verifies there, the log went on behind the closing frame and was torn.
     summary.clean = clean && !followed;
-    if (summary.clean) {
+    if (clean && empty) {
       summary.end = { segment: segment.number, offset, segmentBytes: segment.size, lastLsn: summary.end.lastLsn };
-    } else {
-      // A new segment: what was torn must never be read as valid later.
-      summary.end = { segment: segment.number + 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: summary.end.lastLsn };
-      if (!empty) summary.tornTail = { file: segment.file, offset };
+      return;
     }
+    // A new segment even behind a closing frame: what lies there, torn or of an earlier life, is never written among.
+    summary.end = { segment: segment.number + 1, offset: 0, segmentBytes: this.segmentBytes, lastLsn: summary.end.lastLsn };
+    if (!summary.clean && !empty) summary.tornTail = { file: segment.file, offset };
   }
 
   #report(offset: number, visitor: LogVisitor): void {
