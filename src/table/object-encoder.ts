@@ -223,7 +223,7 @@ export class ObjectEncoder {
     // Room for three bytes a character, so that nothing is cut.
     if (at + 3 + length * 3 > BUFFER_BYTES) return 0;
     const head = length < 0x20 ? 1 : length < 0x100 ? 2 : 3;
-    const written = bytes.utf8Write(value, at + head, BUFFER_BYTES);
+    const written = bytes.utf8Write(value, at + head, BUFFER_BYTES - at - head);
     // msgpackr keeps lone surrogates, where UTF-8 cannot.
     if (written !== length && !(value as string & { isWellFormed(): boolean }).isWellFormed()) return 0;
     const wanted = written < 0x20 ? 1 : written < 0x100 ? 2 : 3;
