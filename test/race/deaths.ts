@@ -13,19 +13,8 @@ import { open, type FlashVector } from '../../src/index.js';
 import { hammer } from '../fixture/hammer.js';
 import { findViolation, type RecordedOperation } from '../support/linearizability.js';
 import { randomFrom } from '../support/random.js';
+import { RECORD_FIELDS, type VictimPlan } from '../support/victim-plan.js';
 
-export interface VictimPlan {
-  death: 'terminate' | 'exit' | 'throw' | 'memory';
-  afterMs: number;
-  firstKey: number;
-  keys: number;
-  firstStamp: number;
-  size: number;
-  seed: number;
-}
-
-/** Kind, key, value, start, end. */
-export const RECORD_FIELDS = 5;
 const RECORDS_MAX = 3000;
 const KEYS = 12;
 const VICTIMS_AT_ONCE = 3;
