@@ -7,6 +7,7 @@ import { completeCopy, discardCopy, prepareTarget } from '../src/checkpoint/copy
 import type { Manifest, PartSummary } from '../src/checkpoint/format.js';
 import { PartWriter } from '../src/checkpoint/part-writer.js';
 import { publishCheckpoint, type Publication } from '../src/checkpoint/publish.js';
+import { Clock } from '../src/memory/clock.js';
 import { Control } from '../src/memory/control.js';
 import * as L from '../src/memory/layout.js';
 import { Region } from '../src/memory/region.js';
@@ -137,8 +138,9 @@ function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task:
         if (Atomics.load(words, L.CONTROL_CHECKPOINT_ABORT) !== 0)
           throw new FlashVectorError('FV_ABORTED', 'the checkpoint was stopped because the store closes');
       };
+      const context = { scratch, codec, clock: new Clock(task.control), slot, index: undefined };
       for (let i = task.part; i < task.shards.length; i += task.parts) {
-        const shard = new Shard(new Region(task.shards[i], words), i, scratch, codec, slot);
+        const shard = new Shard(new Region(task.shards[i], words), i, context);
         writer.add(new Capture(shard, slot), onBlock);
       }
       return writer.finish();

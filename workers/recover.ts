@@ -4,6 +4,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { toErrorData, type ErrorData } from '../src/base/errors.js';
 import type { PartSummary } from '../src/checkpoint/format.js';
 import { readPart } from '../src/checkpoint/part-reader.js';
+import { Clock } from '../src/memory/clock.js';
 import { Control } from '../src/memory/control.js';
 import { CONTROL_HASH_SEED } from '../src/memory/layout.js';
 import { Region } from '../src/memory/region.js';
@@ -56,7 +57,9 @@ export default async function recover(task: RecoverTask): Promise<RecoverResult>
     const scratch = new Scratch(control.words[CONTROL_HASH_SEED]);
     const dictionary = new Dictionary(control, 0, undefined);
     const codec = new ValueCodec(scratch, dictionary);
-    const shards = task.shards.map((buffer, i) => new Shard(new Region(buffer, control.words), i, scratch, codec, 0));
+    // The index is built when everything is there.
+    const context = { scratch, codec, clock: new Clock(task.control), slot: 0, index: undefined };
+    const shards = task.shards.map((buffer, i) => new Shard(new Region(buffer, control.words), i, context));
     if (task.kind === 'load') return { loaded: load(files, checksum, new Loader(shards, scratch, task.partition.index + 1), task) };
     return { summary: replay(files, checksum, new Replayer(shards, scratch, dictionary, task.partition), task) };
   } catch (error) {

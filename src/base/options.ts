@@ -13,11 +13,11 @@ export type Durability = 'sync' | 'interval' | 'memory';
 
 export interface RecoveryProgress {
   /** What recovery is doing. */
-  phase: 'load' | 'replay' | 'done';
+  phase: 'load' | 'replay' | 'index' | 'done';
   /** Bytes read so far, and in all: of the checkpoint while it is loaded, of the log while it is replayed. */
   bytesRead: number;
   bytesTotal: number;
-  /** Entries loaded or records replayed so far. */
+  /** Entries loaded, records replayed, or keys put in order so far. */
   records: number;
 }
 
@@ -46,6 +46,11 @@ export interface OpenOptions {
    * checkpoint, and at least 32 MiB: so log and checkpoints together stay below three times the data.
    */
   checkpointLogBytes?: number;
+  /**
+   * Keeps the keys in order, for ranges, snapshots' iterators, transactions over ranges, `count` and `clear`. Without it a new key costs less time and some 13
+   * bytes less, and those calls are refused with `FV_OPTION`. `true`.
+   */
+  ordered?: boolean;
   /** Opens for reading only; no file is created, changed or locked. `false`. */
   readOnly?: boolean;
   /** Creates the store when there is none. `true`. */
@@ -96,6 +101,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   poolThreads: integer(1, 64),
   snapshotIntervalSeconds: integer(0, 31_536_000),
   checkpointLogBytes: integer(65_536, Number.MAX_SAFE_INTEGER),
+  ordered: boolean,
   readOnly: boolean,
   createIfMissing: boolean,
   errorIfExists: boolean,
@@ -133,6 +139,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     poolThreads: options.poolThreads ?? Math.min(8, availableParallelism()),
     snapshotIntervalSeconds: options.snapshotIntervalSeconds ?? 300,
     checkpointLogBytes: options.checkpointLogBytes,
+    ordered: options.ordered ?? true,
     readOnly: options.readOnly ?? false,
     createIfMissing: options.createIfMissing ?? true,
     errorIfExists: options.errorIfExists ?? false,

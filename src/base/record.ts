@@ -65,6 +65,9 @@ export const ENTRY_FLAGS_SHIFT = 21;
 export const ENTRY_FLAGS_MASK = 0x7;
 /** The key was given as a `Uint8Array` and is handed out as one. */
 export const ENTRY_FLAG_BINARY_KEY = 1;
+/** The value begins with 8 bytes that say when it expires; see table/entry.ts. */
+export const ENTRY_FLAG_EXPIRES = 2;
+export const EXPIRY_BYTES = 8;
 
 /** Body of a `STAGED` record. */
 export const STAGED_UNIT = 4;

@@ -34,6 +34,8 @@ export class EncodedBatch {
   /** First word and key hash of each operation. */
   readonly starts: number[] = [];
   readonly hashes: number[] = [];
+  /** Length of the longest key. */
+  keyBytesMax = 0;
 
   get count(): number {
     return this.starts.length;
@@ -77,6 +79,7 @@ export class EncodedBatch {
     }
     this.starts.push(at);
     this.hashes.push(scratch.keyHash);
+    if (scratch.keyLength > this.keyBytesMax) this.keyBytesMax = scratch.keyLength;
     this.length = at + count;
   }
 

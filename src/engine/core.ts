@@ -1,12 +1,15 @@
 /** One thread's mapping of a store: views of the shared memory, and the private memory that goes with them. */
 
+import { Clock } from '../memory/clock.js';
 import { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { ThreadMetrics } from '../memory/metrics.js';
 import { Region } from '../memory/region.js';
 import { threadWord } from '../memory/registry.js';
 import { Ring } from '../memory/ring.js';
+import { SnapshotTable } from '../memory/snapshots.js';
 import { Staging } from '../memory/staging.js';
+import { OrderedIndex } from '../table/ordered-index.js';
 import { Scratch } from '../table/scratch.js';
 import { Shard } from '../table/shard.js';
 import { Dictionary } from '../table/structures.js';
@@ -22,6 +25,9 @@ export class Core {
   readonly dictionary: Dictionary;
   readonly codec: ValueCodec;
   readonly shards: Shard[];
+  readonly index: OrderedIndex | undefined;
+  readonly clock: Clock;
+  readonly snapshots: SnapshotTable;
   readonly shardMask: number;
   readonly metrics: ThreadMetrics;
   readonly threadWord: number;
@@ -39,10 +45,28 @@ export class Core {
     this.staging = new Staging(handle.staging, this.control, slot);
     this.dictionary = new Dictionary(this.control, slot + 1, this.ring);
     this.codec = new ValueCodec(this.scratch, this.dictionary);
-    this.shards = handle.shards.map((buffer, i) => new Shard(new Region(buffer, this.words), i, this.scratch, this.codec, slot));
+    this.clock = new Clock(handle.control);
+    this.snapshots = new SnapshotTable(this.control, slot, this.ring, this.clock);
+    const mapped = mapShards(handle, this.words, slot, this.scratch, this.codec, this.clock);
+    this.shards = mapped.shards;
+    this.index = mapped.index;
     this.shardMask = handle.shards.length - 1;
     this.metrics = new ThreadMetrics(this.control, slot);
     this.threadWord = threadWord(this.control, slot);
     this.durability = this.words[L.CONTROL_DURABILITY];
   }
+}
+
+/** The shards and the ordered index as one thread sees them, over the same regions. */
+export function mapShards(
+  handle: StoreHandle,
+  words: Int32Array,
+  slot: number,
+  scratch: Scratch,
+  codec: ValueCodec,
+  clock: Clock,
+): { shards: Shard[]; index: OrderedIndex | undefined } {
+  const regions = handle.shards.map((buffer) => new Region(buffer, words));
+  const index = words[L.CONTROL_INDEXED] === 0 ? undefined : new OrderedIndex(new Region(handle.index, words), regions, slot + 1);
+  return { shards: regions.map((region, i) => new Shard(region, i, { scratch, codec, clock, slot, index })), index };
 }

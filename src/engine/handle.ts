@@ -7,6 +7,8 @@ export interface StoreHandle {
   readonly ring: SharedArrayBuffer;
   readonly staging: SharedArrayBuffer;
   readonly shards: readonly SharedArrayBuffer[];
+  /** The ordered index. */
+  readonly index: SharedArrayBuffer;
 }
 
 export function isStoreHandle(value: unknown): value is StoreHandle {
@@ -17,6 +19,7 @@ export function isStoreHandle(value: unknown): value is StoreHandle {
     handle.control instanceof SharedArrayBuffer &&
     handle.ring instanceof SharedArrayBuffer &&
     handle.staging instanceof SharedArrayBuffer &&
+    handle.index instanceof SharedArrayBuffer &&
     Array.isArray(handle.shards) &&
     handle.shards.every((shard) => shard instanceof SharedArrayBuffer)
   );

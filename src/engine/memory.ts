@@ -8,6 +8,7 @@ import { createControl } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
 import { createTable } from '../table/hash-table.js';
+import { createIndex } from '../table/ordered-index.js';
 import type { StoreHandle } from './handle.js';
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
@@ -19,18 +20,22 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     durability: DURABILITIES[options.durability],
     // Recovery is not bound by the cap: it takes back what fitted before, in another order.
     maxMemoryBytes: Number.MAX_SAFE_INTEGER,
+    indexed: options.ordered,
   });
   const regionMax = REGION_BYTES_MAX;
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
-  control.words[L.CONTROL_MEMORY_UNITS] = options.shards;
+  const index = createRegionBuffer(regionMax);
+  control.words[L.CONTROL_MEMORY_UNITS] = options.shards + 1;
   for (const shard of shards) {
     assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
   }
+  assert(createIndex(new Region(index, control.words)), 'a new region holds an empty index');
   return {
     kind: 'flashvector',
     control: control.buffer,
     ring: new SharedArrayBuffer(options.ringBytes),
     staging: createRegionBuffer(regionMax),
     shards,
+    index,
   };
 }

@@ -112,6 +112,7 @@ class Opening {
     const core = new Core(handle, L.OWNER_SLOT);
     this.#core = core;
     claimSlot(core.control, L.OWNER_SLOT, systemThreadId());
+    core.clock.start(Date.now());
     this.#watch = new ThreadWatch(core, (failure) => this.#announceFailure(failure));
     core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
     this.#startLsn(core.control, summary.end.lastLsn);

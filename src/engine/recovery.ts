@@ -11,14 +11,21 @@ import { FlashVectorError, fromErrorData, ioError } from '../base/errors.js';
 import type { RecoveryProgress, ResolvedOptions } from '../base/options.js';
 import { checkpointNumbers, readManifest } from '../checkpoint/catalog.js';
 import { partCheckpoint, type Manifest } from '../checkpoint/format.js';
+import { Clock } from '../memory/clock.js';
 import { Control } from '../memory/control.js';
+import { CONTROL_HASH_SEED } from '../memory/layout.js';
 import type { Checksum } from '../platform/checksum.js';
 import type { FileSystem, FileSystemSource } from '../platform/files.js';
+import { sampleShared, type SortedRun } from '../table/index-build.js';
+import { Scratch } from '../table/scratch.js';
 import { Dictionary } from '../table/structures.js';
+import { ValueCodec } from '../table/value-codec.js';
 import { segmentNumber } from '../wal/format.js';
 import type { LogSummary } from '../wal/log-reader.js';
+import type { IndexResult, IndexTask } from '../../workers/index.js';
 import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
 import type { CheckpointBase } from './checkpoints.js';
+import { mapShards } from './core.js';
 import type { StoreHandle } from './handle.js';
 import type { Pool } from './pool.js';
 
@@ -30,6 +37,9 @@ export interface Recovered {
 
 /** The log is replayed in one thread below this many segments: starting another costs more than it saves. */
 const PARALLEL_SEGMENTS = 2;
+
+/** Keys that are worth sorting in several threads. */
+const PARALLEL_ENTRIES = 50_000;
 
 type Phase = RecoveryProgress['phase'];
 
@@ -123,6 +133,7 @@ export class Recovery {
       });
     }
     this.#tell('replay', summary.bytes, summary.records);
+    if (this.options.ordered) await this.#index(handle);
     this.#tell('done', 0, summary.records);
     const used = names.map((name) => partCheckpoint(name) ?? 0);
     const base: CheckpointBase = {
@@ -133,6 +144,39 @@ export class Recovery {
       logBytes: summary.bytes,
     };
     return { handle, summary, base };
+  }
+
+  /** Builds the ordered index over what has been recovered. */
+  async #index(handle: StoreHandle): Promise<void> {
+    const control = new Control(handle.control);
+    const scratch = new Scratch(control.words[CONTROL_HASH_SEED]);
+    const codec = new ValueCodec(scratch, new Dictionary(control, 0, undefined));
+    const { shards } = mapShards(handle, control.words, 0, scratch, codec, new Clock(handle.control));
+    const entries = shards.reduce((sum, shard) => sum + shard.entryCount, 0);
+    if (entries === 0) return;
+    const count = entries < PARALLEL_ENTRIES ? 1 : Math.min(this.options.poolThreads, shards.length);
+    const common = { control: handle.control, shards: [...handle.shards] };
+    let shared = sampleShared(shards);
+    let runs: SortedRun[];
+    for (;;) {
+      const guess = shared;
+      const tasks = Array.from({ length: count }, (_, index): IndexTask => ({ kind: 'sort', ...common, index, count, shared: guess }));
+      const results = await Promise.all(tasks.map((task, index) => this.#indexTask(task, index)));
+      runs = results.flatMap(({ run }) => run ?? []);
+      if (runs.length === count) break;
+      // The sample was not like all keys: the least that any run has met is right.
+      shared = Math.min(...results.map((result) => result.shared ?? guess));
+    }
+    this.#tell('index', 0, entries / 2);
+    await this.#indexTask({ kind: 'build', ...common, region: handle.index, runs }, 0);
+    this.#tell('index', 0, entries);
+  }
+
+  async #indexTask(task: IndexTask, index: number): Promise<{ run?: SortedRun; shared?: number }> {
+    const { pool } = this;
+    const result = await (index === 0 ? pool.runOnLead<IndexTask, IndexResult>('index', task) : pool.run<IndexTask, IndexResult>('index', task));
+    if (result.error !== undefined) throw fromErrorData(result.error);
+    return result;
   }
 
   /** A phase is over. What its task has said last may not have arrived. */

@@ -3,7 +3,7 @@
  * was in the middle of is finished or undone. Afterwards the store is as if the thread had gone on or never begun.
  *
  * Order, and why: the log lock first, because a record that was never reserved must not be taken for one that was; then
- * the shards, whose tables and allocators are rebuilt from what is reachable; then, if its record was published, the
+ * its snapshots; then the shards' tables, the index, which must agree with them, and the allocators, which are rebuilt from what is reachable; then, if its record was published, the
  * record is applied once more to those shards (records hold results: twice is harmless); if it was reserved and not
  * published, it becomes a SKIP record, so that the log goes on behind it. Only then are the shards' locks released.
  *
@@ -19,14 +19,17 @@ import { awaitReaders, release, releaseWrite, tryAcquireWrite } from '../memory/
 import { Region } from '../memory/region.js';
 import { freeSlot, noteBlock, notedBlocks, threadWord } from '../memory/registry.js';
 import { NO_ROOM, type Ring } from '../memory/ring.js';
+import type { SnapshotTable } from '../memory/snapshots.js';
 import { Staging } from '../memory/staging.js';
+import { reconcileIndex, repairIndex } from '../table/index-repair.js';
+import type { OrderedIndex } from '../table/ordered-index.js';
 import { Replayer } from '../table/replay.js';
 import { Scratch } from '../table/scratch.js';
-import { Shard } from '../table/shard.js';
+import type { Shard } from '../table/shard.js';
 import { Dictionary } from '../table/structures.js';
 import { ValueCodec } from '../table/value-codec.js';
 import { visitRecords } from '../wal/records.js';
-import type { Core } from './core.js';
+import { mapShards, type Core } from './core.js';
 import type { StoreHandle } from './handle.js';
 
 /** A reader under the lock copies one value. */
@@ -42,6 +45,8 @@ export class Repair {
   readonly #dictionary: Dictionary;
   readonly #staging: Staging;
   readonly #self: number;
+  readonly #index: OrderedIndex | undefined;
+  readonly #snapshots: SnapshotTable;
 
   constructor(core: Core) {
     this.#control = core.control;
@@ -53,7 +58,10 @@ export class Repair {
     this.#dictionary = new Dictionary(core.control, core.slot + 1, undefined);
     this.#staging = new Staging(core.handle.staging, core.control, core.slot);
     const codec = new ValueCodec(this.#scratch, this.#dictionary);
-    this.#shards = core.handle.shards.map((buffer, i) => new Shard(new Region(buffer, core.words), i, this.#scratch, codec, core.slot));
+    const { shards, index } = mapShards(core.handle, core.words, core.slot, this.#scratch, codec, core.clock);
+    this.#shards = shards;
+    this.#index = index;
+    this.#snapshots = core.snapshots;
   }
 
   /**
@@ -78,8 +86,9 @@ export class Repair {
       // The dead thread may have been waiting for readers that came before it, and live.
       if (!awaitReaders(words, shard.lockWord, READERS_MS))
         throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} is being read for ${READERS_MS} ms`);
-      shard.repairLocked(notedBlocks(this.#control, shard.index, slot));
     }
+    this.#snapshots.closeAllOf(slot);
+    this.#repairTables(slot, held);
     this.#finishRecord(slot, held);
     for (const shard of held) {
       shard.closeChangeLocked();
@@ -101,6 +110,35 @@ export class Repair {
     if (!this.#giveBlockBack(slot, held)) return false;
     freeSlot(this.#control, slot);
     return true;
+  }
+
+  /**
+   * Makes tables, index and allocators of the shards whole that the dead thread held. The index is compared with the tables before any
+   * block is given back: what it refers to must be there.
+   */
+  #repairTables(slot: number, held: readonly Shard[]): void {
+    const index = this.#index;
+    const words = this.#words;
+    const wasHeld = Atomics.load(words, L.CONTROL_INDEX_LOCK) === slot + 1;
+    if (held.length === 0 && !wasHeld) return;
+    if (index !== undefined && wasHeld) {
+      repairIndex(index);
+      Atomics.store(words, L.CONTROL_INDEX_LOCK, this.#self);
+    } else {
+      index?.lock();
+    }
+    try {
+      const found = held.map((shard) => ({ shard, blocks: shard.repairTableLocked() }));
+      if (index !== undefined) {
+        const contents = found.map(({ shard, blocks }) => ({ shard: shard.index, entries: blocks.entries }));
+        reconcileIndex(index, contents);
+        // What was used up may have been made sure of by who is waiting for this burial.
+        index.reserveLocked(1, R.KEY_BYTES_MAX);
+      }
+      for (const { shard, blocks } of found) shard.repairMemoryLocked(blocks, notedBlocks(this.#control, shard.index, slot));
+    } finally {
+      index?.unlock();
+    }
   }
 
   /** Gives back the block that the dead thread was filling, unless its shard has been rebuilt without it. */

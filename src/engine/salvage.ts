@@ -70,7 +70,7 @@ class Salvage {
     out: string,
   ) {
     this.report = { directory, out, entries: 0, records: 0, checkpointEntries: 0, lastLsn: 0, losses: [] };
-    this.core = new Core(createMemory(resolveOptions()), L.OWNER_SLOT);
+    this.core = new Core(createMemory(resolveOptions({ ordered: false })), L.OWNER_SLOT);
     claimSlot(this.core.control, L.OWNER_SLOT, 0);
     const { shards, scratch, dictionary } = this.core;
     this.#loader = new Loader(shards, scratch, 1);

@@ -14,14 +14,16 @@
  */
 
 import { FlashVectorError, assert } from '../base/errors.js';
+import { lsnFrom } from '../base/lsn.js';
 import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { noteBlock } from '../memory/registry.js';
 import * as M from '../memory/metrics.js';
-import { NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
+import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { ABSENT } from '../table/hash-table.js';
+import type { OrderedIndex } from '../table/ordered-index.js';
 import { memoryFull } from '../table/replay.js';
 import { WORD_COPY_MAX, type Shard } from '../table/shard.js';
 import { Acks } from './acks.js';
@@ -43,6 +45,8 @@ export type Condition = 'none' | 'absent' | number;
 
 /** How long a deferred write may sleep for a lock, on its second try and later. */
 const PATIENCE_MS = 1;
+/** Old versions that a write frees on its way, if they are needed no more: more than it can add. */
+const RECLAIM_MAX = 4;
 /** Longest wait for room before looking again. */
 const ROOM_WAIT_MS = 10;
 /** Longest wait for a lock to give a block back under it. */
@@ -113,6 +117,7 @@ export class Writer {
       shard.region.sync();
       const entry = shard.table.locate(scratch);
       lsn = condition === 'none' || holds(shard, entry, condition) ? this.#commitLocked(shard, entry, type, bytes, durability) : CONFLICT;
+      if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }
@@ -131,7 +136,7 @@ export class Writer {
     try {
       shard.region.sync();
       const entry = shard.table.locate(scratch);
-      const before = entry === ABSENT ? 0 : shard.valueLocked(entry);
+      const before = shard.isLiveLocked(entry) ? shard.valueLocked(entry) : 0;
       if (typeof before !== 'number')
         throw new FlashVectorError('FV_VALUE', 'increment needs a number under its key, and there is something else');
       result.value = before + by;
@@ -139,7 +144,7 @@ export class Writer {
         throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
       core.codec.place(result.value);
       const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
-      if (bytes > core.ring.inlineBytesMax) condition = entry === ABSENT ? 'absent' : shard.lsnLocked(entry);
+      if (bytes > core.ring.inlineBytesMax) condition = shard.isLiveLocked(entry) ? shard.lsnLocked(entry) : 'absent';
       lsn = condition === 'none' ? this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability) : DEFER;
     } finally {
       releaseWrite(this.#words, shard.lockWord);
@@ -155,34 +160,43 @@ export class Writer {
 
   /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
   #commitLocked(shard: Shard, entry: number, type: number, bytes: number, durability: number): number {
-    const core = this.#core;
-    const ring = core.ring;
-    let block = 0;
-    if (type === R.OPERATION_PUT && (entry === ABSENT || !shard.fitsLocked(entry))) {
-      if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
-      block = shard.takeBlockLocked();
-      if (block === 0) throw memoryFull();
-      shard.fillBlock(block);
+    const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
+    if (!shard.prepareLocked(type, entry)) throw memoryFull();
+    if (!shard.touchesIndex) return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
+    const ordered = shard.ordered as OrderedIndex;
+    try {
+      ordered.lock();
+    } catch (error) {
+      shard.giveBackLocked();
+      throw error;
     }
+    try {
+      if (!ordered.reserveLocked(1, this.#core.scratch.keyLength)) {
+        shard.giveBackLocked();
+        throw memoryFull();
+      }
+      return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
+    } finally {
+      ordered.unlock();
+    }
+  }
+
+  #logAndApplyLocked(shard: Shard, entry: number, type: number, bytes: number, durability: number, epoch: number): number {
+    const ring = this.#core.ring;
     let at = NO_ROOM;
     try {
-      at = ring.reserve(bytes, RING_HEADROOM_BYTES);
+      at = ring.reserve(bytes, RING_HEADROOM_BYTES, epoch);
     } finally {
-      if (at === NO_ROOM && block !== 0) shard.giveBlockLocked(block);
+      if (at < 0) shard.giveBackLocked();
     }
-    if (at === NO_ROOM) return DEFER;
+    if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
     this.#copyOperation(type, ring.words, ring.bytes, ring.bodyAt(at));
     const low = ring.words[at + R.RECORD_LSN_LOW];
     const high = ring.words[at + R.RECORD_LSN_HIGH];
     ring.publish(at, R.KIND_WRITE, durability);
-    this.#applyLocked(shard, entry, type, block, low, high);
+    shard.applyLocked(type, entry, low, high);
     ring.applied();
     return high * 0x1_0000_0000 + (low >>> 0);
-  }
-
-  #applyLocked(shard: Shard, entry: number, type: number, block: number, low: number, high: number): void {
-    if (type === R.OPERATION_PUT) shard.putLocked(entry, block, low, high);
-    else if (entry !== ABSENT) shard.deleteLocked(entry);
   }
 
   /** Copies the operation in the scratch to a record's body, and pads it to 8 bytes. */
@@ -243,14 +257,8 @@ export class Writer {
       try {
         shard.region.sync();
         const entry = shard.table.locate(scratch);
-        if (condition !== 'none' && !holds(shard, entry, condition)) {
-          lsn = CONFLICT;
-        } else {
-          if (block !== 0 && entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
-          const at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES);
-          if (at === NO_ROOM) return DEFER;
-          lsn = this.#publishStaged(at, staged, bytes, durability);
-          this.#applyLocked(shard, entry, type, block, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+        lsn = condition === 'none' || holds(shard, entry, condition) ? this.#commitStagedLocked(shard, entry, type, block, staged, bytes, durability) : CONFLICT;
+        if (lsn > 0) {
           noteBlock(core.control, core.slot, shard.index, 0);
           block = 0;
           core.ring.applied();
@@ -269,6 +277,33 @@ export class Writer {
     }
     if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
+  }
+
+  /** Logs and applies what is staged. `block` is the filled block of a put, 0 for a delete. */
+  #commitStagedLocked(shard: Shard, entry: number, type: number, block: number, staged: number, bytes: number, durability: number): number {
+    const core = this.#core;
+    const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
+    const isPut = type === R.OPERATION_PUT;
+    if (isPut && entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
+    if (!(isPut ? shard.prepareNoteLocked(entry) : shard.prepareLocked(type, entry))) throw memoryFull();
+    const ordered = shard.touchesIndex ? shard.ordered : undefined;
+    let at = NO_ROOM;
+    try {
+      ordered?.lock();
+      try {
+        if (ordered !== undefined && !ordered.reserveLocked(1, core.scratch.keyLength)) throw memoryFull();
+        at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
+        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
+        const lsn = this.#publishStaged(at, staged, bytes, durability);
+        if (isPut) shard.block = block;
+        shard.applyLocked(type, entry, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
+        return lsn;
+      } finally {
+        ordered?.unlock();
+      }
+    } finally {
+      if (at < 0) shard.giveBackLocked();
+    }
   }
 
   #giveBlock(shard: Shard, block: number): void {
@@ -325,28 +360,50 @@ export class Writer {
     }
     let lsn = DEFER;
     const locked = this.#lockShards(batch, patienceMs);
-    const blocks: number[] = [];
     try {
       if (locked === undefined) return DEFER_LOCK;
-      this.#takeBlocks(batch, blocks);
-      const at = core.ring.reserve(isStaged ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES);
-      if (at === NO_ROOM) return DEFER;
-      if (isStaged) {
-        lsn = this.#publishStaged(at, staged, bytes, durability);
-      } else {
-        copyBody(batch, core.ring.bytes, core.ring.words, core.ring.bodyAt(at));
-        core.ring.publish(at, R.KIND_WRITE, durability);
-        lsn = core.ring.lsnAt(at);
-      }
-      this.#applyBatch(batch, locked, blocks, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
-      core.ring.applied();
+      lsn = this.#commitBatchLocked(batch, locked, staged, bytes, durability);
+      for (const shard of locked) if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
     } finally {
-      if (lsn <= 0) this.#giveBlocks(batch, blocks);
       if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
       if (isStaged && lsn <= 0) core.staging.abandon(staged);
     }
-    core.ring.wakeLog(durability);
+    if (lsn > 0) core.ring.wakeLog(durability);
     return lsn;
+  }
+
+  /** Logs and applies a batch, all of whose shards are locked. @param staged unit of the staged record, or 0 */
+  #commitBatchLocked(batch: EncodedBatch, locked: readonly Shard[], staged: number, bytes: number, durability: number): number {
+    const core = this.#core;
+    const { ring, index } = core;
+    const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
+    const blocks: number[] = [];
+    const notes: number[] = [];
+    let at = NO_ROOM;
+    try {
+      this.#takeBlocks(batch, blocks, notes);
+      index?.lock();
+      try {
+        if (index !== undefined && !index.reserveLocked(batch.count, batch.keyBytesMax)) throw memoryFull();
+        at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
+        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
+        const low = ring.words[at + R.RECORD_LSN_LOW];
+        const high = ring.words[at + R.RECORD_LSN_HIGH];
+        if (staged !== 0) {
+          this.#publishStaged(at, staged, bytes, durability);
+        } else {
+          copyBody(batch, ring.bytes, ring.words, ring.bodyAt(at));
+          ring.publish(at, R.KIND_WRITE, durability);
+        }
+        this.#applyBatch(batch, locked, blocks, notes, low, high);
+        ring.applied();
+        return lsnFrom(low, high);
+      } finally {
+        index?.unlock();
+      }
+    } finally {
+      if (at < 0) this.#giveBlocks(batch, blocks, notes);
+    }
   }
 
   /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
@@ -369,23 +426,34 @@ export class Writer {
 
   /**
    * Takes a block for every put, and sees to it that the tables can grow. Every put gets one although
-   * some could overwrite in place: an earlier operation of the batch may change what they find.
+   * some could overwrite in place: an earlier operation of the batch may change what they find. While a snapshot is open every
+   * operation gets a note for the version that it may supersede, and every delete a tombstone.
    */
-  #takeBlocks(batch: EncodedBatch, blocks: number[]): void {
+  #takeBlocks(batch: EncodedBatch, blocks: number[], notes: number[]): void {
     const { scratch, shards, shardMask } = this.#core;
+    const withVersions = this.#words[L.CONTROL_SNAPSHOT_COUNT] !== 0;
     const insertions = new Map<Shard, number>();
     const leastSlots = new Map<Shard, number>();
     for (let i = 0; i < batch.count; i++) {
       blocks.push(0);
-      if (batch.typeOf(i) !== R.OPERATION_PUT) continue;
+      notes.push(0);
+      const isPut = batch.typeOf(i) === R.OPERATION_PUT;
+      if (!isPut && !withVersions) continue;
       batch.load(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
-      // A key that is there now may be deleted by the batch before it is put again: count every put.
-      insertions.set(shard, (insertions.get(shard) ?? 0) + 1);
-      leastSlots.set(shard, Math.min(leastSlots.get(shard) ?? Infinity, shard.slotsFreeLocked()));
-      blocks[i] = shard.takeBlockLocked();
+      if (isPut) {
+        // A key that is there now may be deleted by the batch before it is put again: count every put.
+        insertions.set(shard, (insertions.get(shard) ?? 0) + 1);
+        leastSlots.set(shard, Math.min(leastSlots.get(shard) ?? Infinity, shard.slotsFreeLocked()));
+        blocks[i] = shard.takeBlockLocked();
+        if (blocks[i] !== 0) shard.fillBlock(blocks[i]);
+      } else {
+        blocks[i] = shard.takeTombstoneLocked();
+      }
       if (blocks[i] === 0) throw memoryFull();
-      shard.fillBlock(blocks[i]);
+      if (!withVersions) continue;
+      notes[i] = shard.takeNoteLocked();
+      if (notes[i] === 0) throw memoryFull();
     }
     // Where every segment has slots for the whole batch nothing needs to grow.
     for (const [shard, count] of insertions) {
@@ -393,16 +461,19 @@ export class Writer {
     }
   }
 
-  #giveBlocks(batch: EncodedBatch, blocks: number[]): void {
+  #giveBlocks(batch: EncodedBatch, blocks: readonly number[], notes: readonly number[]): void {
     const { scratch, shards, shardMask } = this.#core;
     for (let i = 0; i < blocks.length; i++) {
-      if (blocks[i] === 0) continue;
+      if (blocks[i] === 0 && notes[i] === 0) continue;
       batch.load(i, scratch);
-      shards[scratch.keyHash & shardMask].giveBlockLocked(blocks[i]);
+      const shard = shards[scratch.keyHash & shardMask];
+      shard.block = blocks[i];
+      shard.note = notes[i];
+      shard.giveBackLocked();
     }
   }
 
-  #applyBatch(batch: EncodedBatch, locked: Shard[], blocks: number[], low: number, high: number): void {
+  #applyBatch(batch: EncodedBatch, locked: readonly Shard[], blocks: number[], notes: number[], low: number, high: number): void {
     const { scratch, shards, shardMask } = this.#core;
     for (const shard of locked) shard.openChangeLocked();
     for (let i = 0; i < batch.count; i++) {
@@ -410,16 +481,16 @@ export class Writer {
       const shard = shards[scratch.keyHash & shardMask];
       const entry = shard.table.locate(scratch);
       const type = batch.typeOf(i);
-      let block = blocks[i];
-      if (type === R.OPERATION_PUT) {
-        if (entry !== ABSENT && shard.fitsLocked(entry)) {
-          shard.giveBlockLocked(block);
-          block = 0;
-        } else if (entry === ABSENT) {
-          assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
-        }
+      shard.block = blocks[i];
+      shard.note = notes[i];
+      if (type !== R.OPERATION_PUT) {
+        if (entry === ABSENT) shard.giveBackLocked();
+      } else if (entry === ABSENT) {
+        assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
+      } else if (shard.overwritesLocked(entry)) {
+        shard.giveBackLocked();
       }
-      this.#applyLocked(shard, entry, type, block, low, high);
+      shard.applyLocked(type, entry, low, high);
     }
     for (const shard of locked) shard.closeChangeLocked();
   }
@@ -561,8 +632,8 @@ export function conflictError(): FlashVectorError {
 }
 
 function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {
-  if (condition === 'absent') return entry === ABSENT;
-  return entry !== ABSENT && shard.lsnLocked(entry) === condition;
+  if (condition === 'absent') return !shard.isLiveLocked(entry);
+  return shard.isLiveLocked(entry) && shard.lsnLocked(entry) === condition;
 }
 
 function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: number): void {

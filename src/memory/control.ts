@@ -1,6 +1,6 @@
 /**
  * The control region: made by the owner, mapped by every thread that is given the handle.
- * Invariant: line 0 never changes after `createControl`.
+ * Invariant: line 0 never changes after `createControl`, but for the memory cap, which is set once recovery is done.
  */
 
 import { FlashVectorError, fromErrorData, toErrorData, type ErrorData } from '../base/errors.js';
@@ -114,6 +114,8 @@ export interface ControlSettings {
   hashSeed: number;
   durability: number;
   maxMemoryBytes: number;
+  /** Whether the store keeps an ordered index. */
+  indexed: boolean;
 }
 
 export function createControl(settings: ControlSettings): Control {
@@ -126,5 +128,8 @@ export function createControl(settings: ControlSettings): Control {
   words[L.CONTROL_DURABILITY] = settings.durability;
   words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(settings.maxMemoryBytes);
   words[L.CONTROL_NEXT_LSN + L.LSN_LOW] = 1;
-  return new Control(buffer);
+  words[L.CONTROL_INDEXED] = settings.indexed ? 1 : 0;
+  const control = new Control(buffer);
+  control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, L.SNAPSHOT_NONE);
+  return control;
 }

@@ -19,7 +19,7 @@ export const CONTROL_DURABILITY = 4;
 /** Limit of the regions' memory, in units of 64 KiB; 0x7fffffff: none. */
 export const CONTROL_MEMORY_UNITS_MAX = 5;
 export const CONTROL_MAGIC_VALUE = 0x46564354;
-export const CONTROL_LAYOUT_VERSION = 1;
+export const CONTROL_LAYOUT_VERSION = 2;
 
 // Line 1: life of the store. Written by the owner and, for READONLY, by the log thread; read by all.
 /** STATUS_*; only ever rises, but for FAILED, which sets READONLY from OPEN by compare-and-swap. */
@@ -126,7 +126,32 @@ export const CONTROL_CHECKPOINT_FAILED = 165;
 /** Start LSN of the newest checkpoint; three words (see Control.storeLsn). Written by the owner before ENDS. */
 export const CONTROL_CHECKPOINT_LSN = 166;
 
-export const FAILURE_AREA_WORD = 176;
+// Line 11: the ordered index (see table/ordered-index.ts): its lock, taken after shard locks and before the log lock.
+export const CONTROL_INDEX_LOCK = 176;
+export const CONTROL_INDEX_WAITERS = 177;
+/** 1: the store keeps an ordered index. A constant, written before the region is shared. */
+export const CONTROL_INDEXED = 178;
+
+// Line 12: open snapshots (see snapshots.ts). Guarded by the log lock; read by writers and by who frees old versions.
+/** LSN of the youngest open snapshot, 0 when none is open; three words (see Control.storeLsn). */
+export const CONTROL_SNAPSHOT_NEWEST = 192;
+/** LSN of the oldest open snapshot, SNAPSHOT_NONE when none is open; three words. */
+export const CONTROL_SNAPSHOT_OLDEST = 195;
+/** Bumped whenever NEWEST changes: a writer that finds it changed under the log lock plans its write anew. */
+export const CONTROL_SNAPSHOT_EPOCH = 198;
+/** Slots of the snapshot table below this one may be in use. */
+export const CONTROL_SNAPSHOT_SLOTS = 199;
+/** Open snapshots, each registered one counted once. */
+export const CONTROL_SNAPSHOT_COUNT = 200;
+
+// Line 13: the store's clock, in milliseconds; a double in words 208 and 209. Written by the owner at opening.
+/** What has to be added to the process's monotonic clock, in ms, to get the time of day. */
+export const CONTROL_CLOCK_WORD = 208;
+
+/** OLDEST when no snapshot is open: past every LSN. */
+export const SNAPSHOT_NONE = Number.MAX_SAFE_INTEGER;
+
+export const FAILURE_AREA_WORD = 224;
 export const FAILURE_AREA_BYTES = 4096;
 
 export const DICTIONARY_AREA_WORD = FAILURE_AREA_WORD + FAILURE_AREA_BYTES / 4;
@@ -184,18 +209,31 @@ export const HISTOGRAM_BUCKETS = 288;
 export const METRICS_HISTOGRAMS = 4;
 export const METRICS_WORDS = METRICS_COUNTERS * 2 + METRICS_HISTOGRAMS * HISTOGRAM_BUCKETS;
 
+/**
+ * The snapshot table: one slot for each registered snapshot. Guarded by the log lock.
+ * Word 0: slot + 1 of the thread that opened it, or 0 for a free slot; words 1 to 3: its LSN; words 4 and 5: a double, when it was opened
+ * (ms of the store's clock).
+ */
+export const SNAPSHOTS_MAX = 1024;
+export const SNAPSHOT_WORDS = 8;
+export const SNAPSHOT_THREAD = 0;
+export const SNAPSHOT_LSN = 1;
+export const SNAPSHOT_OPENED = 4;
+
 /** Word offsets that depend on the number of shards. */
 export interface ControlShape {
   readonly shards: number;
   readonly threadAreaWord: number;
   readonly metricsAreaWord: number;
+  readonly snapshotAreaWord: number;
   readonly words: number;
 }
 
 export function controlShape(shards: number): ControlShape {
   const threadAreaWord = SHARD_AREA_WORD + shards * SHARD_WORDS;
   const metricsAreaWord = threadAreaWord + THREADS_MAX * THREAD_WORDS;
-  return { shards, threadAreaWord, metricsAreaWord, words: metricsAreaWord + THREADS_MAX * METRICS_WORDS };
+  const snapshotAreaWord = metricsAreaWord + THREADS_MAX * METRICS_WORDS;
+  return { shards, threadAreaWord, metricsAreaWord, snapshotAreaWord, words: snapshotAreaWord + SNAPSHOTS_MAX * SNAPSHOT_WORDS };
 }
 
 /** First control word of a shard. */

@@ -38,6 +38,11 @@ export function setGuardian(words: Int32Array, guardian: Guardian | undefined): 
   else guardians.set(words.buffer, guardian);
 }
 
+/** Asks the guardian, if this thread has one, to look after the thread in a slot. */
+export function askGuardian(words: Int32Array, slot: number): void {
+  guardians.get(words.buffer)?.(slot);
+}
+
 function sleepOn(words: Int32Array, lock: number, waiters: number, holder: number): void {
   Atomics.store(words, waiters, 1);
   Atomics.wait(words, lock, holder, SLEEP_MS);

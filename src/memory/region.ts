@@ -41,6 +41,22 @@ export const REGION_KEY_BYTES = 32;
 export const REGION_VALUE_BYTES = 34;
 /** Segments of the hash table. */
 export const REGION_SEGMENTS = 36;
+/** Entries that expire. */
+export const REGION_EXPIRING = 37;
+/** Old versions that snapshots need (see table/versions.ts): first and last note of the queue, their count, units of the blocks. */
+export const REGION_NOTES_FIRST = 40;
+export const REGION_NOTES_LAST = 41;
+export const REGION_NOTES_COUNT = 42;
+export const REGION_VERSION_UNITS = 43;
+/**
+ * In the index's region only (see table/index-node.ts): unit of the root; first free node and number of free nodes; nodes in the tree;
+ * number of repairs, which readers compare as they compare versions.
+ */
+export const REGION_INDEX_ROOT = 48;
+export const REGION_INDEX_FREE = 49;
+export const REGION_INDEX_FREE_COUNT = 50;
+export const REGION_INDEX_NODES = 51;
+export const REGION_INDEX_REPAIRS = 52;
 /** Lists of free runs, one a length bin. */
 export const REGION_RUN_BINS = 64;
 export const REGION_RUN_BIN_COUNT = 32;

@@ -43,6 +43,11 @@ import { threadWord } from './registry.js';
 export const RING_HEADROOM_BYTES = 20_480;
 /** No room in the ring: let go of every lock, wait for ROOM_EPOCH, try again. */
 export const NO_ROOM = -1;
+/** A snapshot was opened since the write was planned: let go of every lock, and plan it again. */
+export const SNAPSHOT_OPENED = -2;
+export const ANY_EPOCH = -1;
+/** Bits of CONTROL_SNAPSHOT_EPOCH that are compared: so no epoch looks like ANY_EPOCH. */
+export const EPOCH_MASK = 0x7fff_ffff;
 
 export class Ring {
   readonly words: Int32Array;
@@ -71,13 +76,18 @@ export class Ring {
   /**
    * Reserves room for a record of `bytes` (a multiple of 8) and gives it the next LSN.
    * `headroomBytes` of the ring stay free.
-   * @returns word index of the record in the ring, or NO_ROOM
+   * @param snapshotEpoch what the writer read before it planned its write; ANY_EPOCH for records that change no entry
+   * @returns word index of the record in the ring, NO_ROOM, or SNAPSHOT_OPENED when a snapshot was opened since the epoch was read
    * @throws FlashVectorError FV_TIMEOUT when the log lock's holder is stuck
    */
-  reserve(bytes: number, headroomBytes: number): number {
+  reserve(bytes: number, headroomBytes: number, snapshotEpoch: number): number {
     const control = this.#control;
     const words = this.words;
     if (acquire(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS, this.#self, 'log')) this.lockWaits++;
+    if (snapshotEpoch !== ANY_EPOCH && (control[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK) !== snapshotEpoch) {
+      release(control, L.CONTROL_LOG_LOCK, L.CONTROL_LOG_LOCK_WAITERS);
+      return SNAPSHOT_OPENED;
+    }
     const head = control[L.CONTROL_RING_HEAD];
     const units = bytes >>> 3;
     const size = this.#mask + 1;
@@ -162,6 +172,12 @@ export class Ring {
     const word = threadWord(this.#store, slot);
     if (Atomics.load(this.#control, word + L.THREAD_BUSY) === 0) return NO_ROOM;
     return (Atomics.load(this.#control, word + L.THREAD_APPLYING) & this.#mask) * 2;
+  }
+
+  /** LSN of the record that the thread in `slot` is applying; means something while it is busy. */
+  lsnOfApplying(slot: number): number {
+    const position = Atomics.load(this.#control, threadWord(this.#store, slot) + L.THREAD_APPLYING);
+    return this.lsnAt((position & this.#mask) * 2);
   }
 
   /** Ring position of the record that this thread has reserved last. */

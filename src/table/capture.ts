@@ -140,7 +140,9 @@ export class Capture {
   /** Word index of the entry that is next, or GONE when the table does not refer to it any more. */
   #current(): number {
     const unit = this.#units[this.#next];
-    return this.shard.table.refersTo(this.#hashes[this.#next], unit) ? unit * 2 : GONE;
+    if (!this.shard.table.refersTo(this.#hashes[this.#next], unit)) return GONE;
+    // Deleted: what it was before is nothing that a checkpoint needs.
+    return E.isTombstone(this.shard.region.words, unit * 2) ? GONE : unit * 2;
   }
 
   #copy(into: Int32Array, at: number, limit: number, underLock: boolean): number {

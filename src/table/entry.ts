@@ -8,13 +8,20 @@
  *     word 4   unit of the newest older version that an open snapshot needs, or 0
  *     word 5+  key bytes, padded with zeros to 4; value bytes, padded with zeros to 4
  *
+ * Where the flag ENTRY_FLAG_EXPIRES is set the value's first 8 bytes are a double, little endian: the moment from which on the entry counts as absent,
+ * in milliseconds since 1970.
+ *
  * Invariants:
  * 1. An entry stays in its block while its key exists and its value fits the block.
  * 2. Words 0 to 4 and the bytes change only while the shard's version is odd, unless no slot of the
  *    hash table refers to the block.
- * 3. Entries larger than IN_PLACE_BYTES_MAX are never overwritten in place: their copy is made before the
+ * 3. What an open snapshot needs is not overwritten: the new state takes another block, and the old one becomes a version behind it
+ *    (versions.ts). The LSNs of a chain of versions fall.
+ * 4. Entries larger than IN_PLACE_BYTES_MAX are never overwritten in place: their copy is made before the
  *    version turns odd, so that readers and writers of the shard wait for a pointer, not for a copy.
  */
+
+import { VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
 
 export const ENTRY_HEADER_WORDS = 5;
 export const ENTRY_HEADER_BYTES = 20;
@@ -24,6 +31,10 @@ export const ENTRY_LSN_HIGH = 3;
 export const ENTRY_OLDER = 4;
 
 export const ENTRY_CLASS_SHIFT = 24;
+
+export function isTombstone(words: Int32Array, entry: number): boolean {
+  return ((words[entry] >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === TYPE_TOMBSTONE;
+}
 
 export const IN_PLACE_BYTES_MAX = 16_384;
 
@@ -43,3 +54,8 @@ export const TYPE_FLOAT64 = 7;
 export const TYPE_NULL = 8;
 export const TYPE_FALSE = 9;
 export const TYPE_TRUE = 10;
+/**
+ * In memory only: the key was deleted, and a snapshot still needs what was there before. An entry of this type has no value; it is
+ * in the table and in the index, and nobody but older snapshots and the writer of its key takes notice of it.
+ */
+export const TYPE_TOMBSTONE = 31;

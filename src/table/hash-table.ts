@@ -23,7 +23,7 @@ import { assert } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS } from '../base/record.js';
 import { CHUNK_BYTES, REGION_DEPTH, REGION_DIRECTORY, REGION_SEGMENTS, type Region } from '../memory/region.js';
 import { allocate, classAt, classOf, free } from '../memory/slabs.js';
-import { ENTRY_HEADER_WORDS } from './entry.js';
+import { ENTRY_HEADER_WORDS, ENTRY_OLDER } from './entry.js';
 import type { Scratch } from './scratch.js';
 
 const SEGMENT_SLOTS = 510;
@@ -89,6 +89,7 @@ export class HashTable {
   /** Where `locate` ended: word index of the slot, of its segment. */
   slotWord = 0;
   segmentWord = 0;
+  newerWord = 0;
 
   constructor(readonly region: Region) {}
 
@@ -191,6 +192,35 @@ export class HashTable {
       if (overflow === 0) return ABSENT;
       segment = overflow * 2;
     }
+  }
+
+  /**
+   * Finds, under the lock, the entry in whose chain of versions `unit` is, and remembers its slot and, in `newerWord`, the word that leads to
+   * the version.
+   * @returns word index of the entry, or ABSENT
+   */
+  locateVersion(hash: number, unit: number): number {
+    const words = this.region.words;
+    let segment = words[words[REGION_DIRECTORY] * 2 + directoryIndex(hash, words[REGION_DEPTH])] * 2;
+    for (; segment !== 0; segment = words[segment + SEGMENT_OVERFLOW] * 2) {
+      let index = home(hash);
+      for (let probes = 0; probes < SEGMENT_SLOTS; probes++) {
+        const slot = segment + SEGMENT_HEADER_WORDS + index * 2;
+        if (words[slot + 1] === 0) break;
+        if (words[slot] === hash) {
+          const entry = words[slot + 1] * 2;
+          for (let newer = entry + ENTRY_OLDER; words[newer] !== 0; newer = words[newer] * 2 + ENTRY_OLDER) {
+            if (words[newer] !== unit) continue;
+            this.slotWord = slot;
+            this.segmentWord = segment;
+            this.newerWord = newer;
+            return entry;
+          }
+        }
+        index = index + 1 === SEGMENT_SLOTS ? 0 : index + 1;
+      }
+    }
+    return ABSENT;
   }
 
   /**

@@ -5,7 +5,7 @@
  * work in parallel take the shards' locks. A checkpoint may hold a key twice; the younger entry counts.
  */
 
-import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
+import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, OPERATION_PUT, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
 import { lsnFrom } from '../base/lsn.js';
 import { FlashVectorError } from '../base/errors.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
@@ -74,13 +74,7 @@ export class Loader {
     shard.region.sync();
     const there = shard.table.locate(this.scratch);
     if (there !== ABSENT && shard.lsnLocked(there) >= lsnFrom(entry.lsnLow, entry.lsnHigh)) return;
-    let block = 0;
-    if (there === ABSENT || !shard.fitsLocked(there)) {
-      if (there === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
-      block = shard.takeBlockLocked();
-      if (block === 0) throw memoryFull();
-      shard.fillBlock(block);
-    }
-    shard.putLocked(there, block, entry.lsnLow, entry.lsnHigh);
+    if (!shard.prepareLocked(OPERATION_PUT, there)) throw memoryFull();
+    shard.applyLocked(OPERATION_PUT, there, entry.lsnLow, entry.lsnHigh);
   }
 }

@@ -11,7 +11,6 @@ import {
   ENTRY_FLAGS_MASK,
   ENTRY_FLAGS_SHIFT,
   OPERATION_HEADER_WORDS,
-  OPERATION_PUT,
   VALUE_TYPE_MASK,
   VALUE_TYPE_SHIFT,
 } from '../base/record.js';
@@ -59,12 +58,7 @@ export class Replayer {
     scratch.keyHash = hash;
     scratch.keyFlags = (operation.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
     shard.region.sync();
-    const entry = shard.table.locate(scratch);
     this.applied++;
-    if (operation.type !== OPERATION_PUT) {
-      if (entry !== ABSENT) shard.deleteLocked(entry);
-      return;
-    }
     const length = operation.valueLength;
     const valueEnd = operation.valueStart + length;
     scratch.valueType = (operation.meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
@@ -76,14 +70,23 @@ export class Replayer {
       // Padding included: the log has it as zeros, as the table wants it.
       payload.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4 + keyBytes, operation.valueStart, valueEnd + (-length & 3));
     }
-    let block = 0;
-    if (entry === ABSENT || !shard.fitsLocked(entry)) {
-      if (entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
-      block = shard.takeBlockLocked();
-      if (block === 0) throw memoryFull();
-      shard.fillBlock(block);
+    this.#apply(shard, operation.type, lsn);
+  }
+
+  #apply(shard: Shard, type: number, lsn: number): void {
+    const entry = shard.table.locate(this.scratch);
+    if (!shard.prepareLocked(type, entry)) throw memoryFull();
+    const ordered = shard.touchesIndex ? shard.ordered : undefined;
+    ordered?.lock();
+    try {
+      if (ordered !== undefined && !ordered.reserveLocked(1, this.scratch.keyLength)) {
+        shard.giveBackLocked();
+        throw memoryFull();
+      }
+      shard.applyLocked(type, entry, lsnLow(lsn), lsnHigh(lsn));
+    } finally {
+      ordered?.unlock();
     }
-    shard.putLocked(entry, block, lsnLow(lsn), lsnHigh(lsn));
   }
 
   /** Whether the table holds nothing as young under the operation's key. */

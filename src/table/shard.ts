@@ -9,21 +9,36 @@
  * Methods whose name ends in `Locked` require the shard's write lock.
  */
 
-import { assert } from '../base/errors.js';
+import { FlashVectorError, assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT, wordsOf } from '../base/record.js';
+import {
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  ENTRY_FLAG_EXPIRES,
+  EXPIRY_BYTES,
+  KEY_LENGTH_MASK,
+  OPERATION_HEADER_WORDS,
+  OPERATION_PUT,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+  wordsOf,
+} from '../base/record.js';
+import type { Clock } from '../memory/clock.js';
 import { fence, loadAcquire, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import { reserveTop } from '../memory/chunks.js';
 import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
-import { REGION_KEY_BYTES, REGION_VALUE_BYTES, Region } from '../memory/region.js';
+import { REGION_EXPIRING, REGION_KEY_BYTES, REGION_NOTES_COUNT, REGION_NOTES_FIRST, REGION_VALUE_BYTES, REGION_VERSION_UNITS, type Region } from '../memory/region.js';
 import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
 import { decodeKey, hashWords } from './key-codec.js';
+import { KeyProbe } from './key-probe.js';
+import type { OrderedIndex } from './ordered-index.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { ValueCodec } from './value-codec.js';
+import { dropFirstNote, firstUnneeded, giveNote, pushNote, rebuildNotes, takeNote, type VersionNote } from './versions.js';
 
 /** Tries of an optimistic read. With a writer always inside, this is some 10 µs of trying. */
 const OPTIMISTIC_ATTEMPTS = 64;
@@ -31,17 +46,48 @@ const OPTIMISTIC_ATTEMPTS = 64;
 const ODD_SPINS = 32;
 /** Above this a value's copy is worth a look at the version first: a torn length can be anything. */
 const CHECKED_COPY_BYTES = 4096;
+/** Versions in a chain: more than a key can have, since each takes a snapshot to be kept. */
+const CHAIN_MAX = 1_000_000;
 /** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
 export const WORD_COPY_MAX = 64;
 
 /** A value captured as msgpack bytes, still to be decoded. */
 const PACKED = Symbol('packed');
 const TORN = Symbol('torn');
+/** Nothing that a reader may see: absent, deleted, expired, or younger than the snapshot. */
+export const INVISIBLE = Symbol('invisible');
+const EXPIRES_BIT = ENTRY_FLAG_EXPIRES << ENTRY_FLAGS_SHIFT;
+
+/** What is in use in a shard that is being repaired. */
+export interface ShardBlocks {
+  /** Every block in use, each once; `live` holds the same. */
+  blocks: number[];
+  live: UnitSet;
+  entries: number[];
+  notes: VersionNote[];
+}
 
 export interface ShardEntry {
   key: string | Uint8Array;
   value: unknown;
   lsn: number;
+}
+
+/** At what moment a reader looks: what was written up to `lsn`, and what had not expired at `nowMs` of the store's clock. */
+export interface View {
+  readonly lsn: number;
+  readonly nowMs: number;
+}
+
+/** What a shard shares with the others of its thread. */
+export interface ShardContext {
+  scratch: Scratch;
+  codec: ValueCodec;
+  clock: Clock;
+  /** Slot of the thread in the registry. */
+  slot: number;
+  /** Absent while a store is recovered, and where none is kept. */
+  index: OrderedIndex | undefined;
 }
 
 export class Shard {
@@ -56,19 +102,37 @@ export class Shard {
   /** LSN words of the entry last captured. */
   lsnLow = 0;
   lsnHigh = 0;
-  /** Length in bytes of the value last captured. */
+  /** Length in bytes of the value last captured, and flags of the key last read by `readAt`. */
   valueLength = 0;
+  keyFlags = 0;
   #packedBytes: Buffer;
   #packedLength = 0;
   #changeOpen = false;
+  /** When the entry last captured expires, in ms; 0 for never. */
+  expiresMs = 0;
+  readonly scratch: Scratch;
+  readonly codec: ValueCodec;
+  readonly ordered: OrderedIndex | undefined;
+  readonly #clock: Clock;
+  /** The key in the scratch. */
+  readonly #probe: KeyProbe;
+  /** What `prepareLocked` has taken for the operation in the scratch: its block, and a note for the version that it supersedes. */
+  block = 0;
+  note = 0;
+  /** Whether that operation changes the ordered index. */
+  touchesIndex = false;
 
   constructor(
     readonly region: Region,
     readonly index: number,
-    readonly scratch: Scratch,
-    readonly codec: ValueCodec,
-    slot: number,
+    context: ShardContext,
   ) {
+    const { scratch, codec, clock, slot, index: ordered } = context;
+    this.scratch = scratch;
+    this.codec = codec;
+    this.ordered = ordered;
+    this.#clock = clock;
+    this.#probe = KeyProbe.ofScratch(scratch);
     this.table = new HashTable(region);
     this.#control = region.control;
     this.#slot = slot;
@@ -93,10 +157,10 @@ export class Shard {
       if ((version & 1) === 0) {
         const entry = this.table.find(this.scratch);
         if (entry > 0) {
-          const value = this.#capture(entry, version);
+          const value = this.#capture(entry, version, 0);
           fence(control);
           if (value !== TORN && Atomics.load(control, versionWord) === version) {
-            return value === PACKED ? this.#decode() : value;
+            return value === PACKED ? this.#decode() : value === INVISIBLE ? undefined : value;
           }
         } else {
           fence(control);
@@ -111,14 +175,16 @@ export class Shard {
     return this.#getUnderLock();
   }
 
+  /** Whether the key in the scratch has a value. */
   has(): boolean {
     const control = this.#control;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
       const version = Atomics.load(control, this.versionWord);
       if ((version & 1) === 0) {
         const entry = this.table.find(this.scratch);
+        const found = entry > 0 ? this.#isVisible(entry, 0) : false;
         fence(control);
-        if (entry !== RETRY && Atomics.load(control, this.versionWord) === version) return entry !== ABSENT;
+        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) return found as boolean;
         this.region.refresh();
       } else {
         this.#awaitEven();
@@ -128,10 +194,95 @@ export class Shard {
     acquireRead(control, this.lockWord, this.#slot);
     try {
       this.region.sync();
-      return this.table.find(this.scratch) > 0;
+      const entry = this.table.find(this.scratch);
+      return entry > 0 && this.#isVisible(entry, 0) === true;
     } finally {
       releaseRead(control, this.lockWord, this.#slot);
     }
+  }
+
+  /** The value of the key in the scratch as of a view, or `undefined`. */
+  getAt(view: View): unknown {
+    const value = this.#readAt(view, ABSENT, undefined, true);
+    return value === INVISIBLE ? undefined : value;
+  }
+
+  /** Whether the key in the scratch had a value as of a view. */
+  hasAt(view: View): boolean {
+    return this.#readAt(view, ABSENT, undefined, false) !== INVISIBLE;
+  }
+
+  /**
+   * Reads the entry at `unit`, to which the index refers, as of a view. The caller makes sure afterwards that the index still does.
+   * @param key receives the key
+   * @returns the value, `undefined` where `wantsValue` is false, or INVISIBLE
+   */
+  readAt(view: View, unit: number, key: KeyProbe, wantsValue: boolean): unknown {
+    return this.#readAt(view, unit * 2, key, wantsValue);
+  }
+
+  /** @param from word index of an entry, or ABSENT: the key in the scratch is looked up */
+  #readAt(view: View, from: number, key: KeyProbe | undefined, wantsValue: boolean): unknown {
+    const control = this.#control;
+    for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
+      const version = loadAcquire(control, this.versionWord);
+      if ((version & 1) === 0) {
+        const value = this.#captureAt(view, from, key, wantsValue, version);
+        fence(control);
+        if (value !== TORN && Atomics.load(control, this.versionWord) === version) return value === PACKED ? this.#decode() : value;
+        this.region.refresh();
+      } else {
+        this.#awaitEven();
+      }
+      this.retries++;
+    }
+    acquireRead(control, this.lockWord, this.#slot);
+    let value: unknown;
+    try {
+      this.region.refresh();
+      value = this.#captureAt(view, from, key, wantsValue, Atomics.load(control, this.versionWord));
+    } finally {
+      releaseRead(control, this.lockWord, this.#slot);
+    }
+    // A block that the index does not lead to any more may hold anything: the caller finds out.
+    if (value === TORN) return INVISIBLE;
+    return value === PACKED ? this.#decode() : value;
+  }
+
+  #captureAt(view: View, from: number, key: KeyProbe | undefined, wantsValue: boolean, version: number): unknown {
+    let entry = from === ABSENT ? this.table.find(this.scratch) : from;
+    if (entry === ABSENT) return INVISIBLE;
+    if (entry === RETRY) return TORN;
+    const words = this.region.words;
+    for (let hops = 0; ; hops++) {
+      if (entry + E.ENTRY_HEADER_WORDS > words.length || hops > CHAIN_MAX) return TORN;
+      if (lsnFrom(words[entry + E.ENTRY_LSN_LOW], words[entry + E.ENTRY_LSN_HIGH]) <= view.lsn) break;
+      entry = words[entry + E.ENTRY_OLDER] * 2;
+      if (entry === 0) return INVISIBLE;
+      if (entry < 0) return TORN;
+    }
+    if (key !== undefined) {
+      const length = words[entry] & KEY_LENGTH_MASK;
+      if (entry + E.ENTRY_HEADER_WORDS + wordsOf(length) > words.length) return TORN;
+      key.setWords(words, entry + E.ENTRY_HEADER_WORDS, length);
+      this.keyFlags = (words[entry] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    }
+    if (wantsValue) return this.#capture(entry, version, view.nowMs);
+    const isVisible = this.#isVisible(entry, view.nowMs);
+    return isVisible === true ? undefined : isVisible === false ? INVISIBLE : TORN;
+  }
+
+  /** Whether an entry has a value and it has not expired; TORN when its words cannot be right. @param nowMs 0 for this moment */
+  #isVisible(entry: number, nowMs: number): boolean | typeof TORN {
+    const words = this.region.words;
+    const meta = words[entry];
+    this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
+    this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
+    if (((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return false;
+    if ((meta & EXPIRES_BIT) === 0) return true;
+    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK);
+    if (at + 2 > words.length) return TORN;
+    return floatOf(words[at], words[at + 1]) > (nowMs === 0 ? this.#clock.now() : nowMs);
   }
 
   #getUnderLock(): unknown {
@@ -142,12 +293,12 @@ export class Shard {
       const entry = this.table.find(this.scratch);
       if (entry === ABSENT) return undefined;
       assert(entry !== RETRY, 'the hash table is whole while its lock is held');
-      value = this.#capture(entry, Atomics.load(this.#control, this.versionWord));
+      value = this.#capture(entry, Atomics.load(this.#control, this.versionWord), 0);
       assert(value !== TORN, 'an entry is whole while its lock is held');
     } finally {
       releaseRead(this.#control, this.lockWord, this.#slot);
     }
-    return value === PACKED ? this.#decode() : value;
+    return value === PACKED ? this.#decode() : value === INVISIBLE ? undefined : value;
   }
 
   #awaitEven(): void {
@@ -165,17 +316,26 @@ export class Shard {
 
   /**
    * Copies the value of an entry out of shared memory.
-   * @returns the value; PACKED when its bytes are in the scratch; TORN when they cannot be right
+   * @param nowMs moment at which it must not have expired; 0 for this one
+   * @returns the value; PACKED when its bytes are in the scratch; INVISIBLE; TORN when they cannot be right
    */
-  #capture(entry: number, version: number): unknown {
+  #capture(entry: number, version: number, nowMs: number): unknown {
     const words = this.region.words;
     const meta = words[entry];
-    const length = words[entry + E.ENTRY_VALUE_LENGTH];
+    let length = words[entry + E.ENTRY_VALUE_LENGTH];
     this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
     this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
     this.valueLength = length;
-    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & 0xffff);
+    this.expiresMs = 0;
+    let at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & 0xffff);
     if (length < 0 || at + wordsOf(length) > words.length) return TORN;
+    if ((meta & EXPIRES_BIT) !== 0) {
+      if (length < EXPIRY_BYTES) return TORN;
+      this.expiresMs = floatOf(words[at], words[at + 1]);
+      if (this.expiresMs <= (nowMs === 0 ? this.#clock.now() : nowMs)) return INVISIBLE;
+      at += EXPIRY_BYTES / 4;
+      length -= EXPIRY_BYTES;
+    }
     if (length > CHECKED_COPY_BYTES) {
       fence(this.#control);
       if (Atomics.load(this.#control, this.versionWord) !== version) return TORN;
@@ -219,6 +379,8 @@ export class Shard {
         return false;
       case E.TYPE_TRUE:
         return true;
+      case E.TYPE_TOMBSTONE:
+        return INVISIBLE;
       default:
         return TORN;
     }
@@ -261,7 +423,8 @@ export class Shard {
     const keyStart = (entry + E.ENTRY_HEADER_WORDS) * 4;
     const keyEnd = keyStart + (meta & 0xffff);
     if (keyEnd > this.region.bytes.length) return false;
-    let value = this.#capture(entry, version);
+    let value = this.#capture(entry, version, 0);
+    if (value === INVISIBLE) return true;
     const lsn = lsnFrom(this.lsnLow, this.lsnHigh);
     if (value === PACKED) {
       // The version is checked before decoding: torn bytes must not reach msgpackr.
@@ -291,20 +454,20 @@ export class Shard {
   }
 
   /**
-   * Makes a shard whole whose lock's holder has died, and leaves it open for a change (see `openChangeLocked`). The lock stays
-   * the dead thread's until the caller releases it. Cost: some 300 ns an entry.
-   * @param held blocks that live threads hold and nothing leads to yet
+   * Makes the table of a shard whole whose lock's holder has died, and leaves it open for a change (see `openChangeLocked`). The lock stays
+   * the dead thread's until the caller releases it. `repairMemoryLocked` has to follow. Cost: some 300 ns an entry.
+   * @returns what is in use
    */
-  repairLocked(held: readonly number[]): void {
+  repairTableLocked(): ShardBlocks {
     const { region, scratch } = this;
     region.refresh();
     const { words } = region;
     if ((this.#control[this.versionWord] & 1) === 0) this.openChangeLocked();
     else this.#changeOpen = true;
-    const blocks: number[] = [];
-    const live = new UnitSet(region);
+    const found: ShardBlocks = { blocks: [], live: new UnitSet(region), entries: [], notes: [] };
     words.fill(0, REGION_KEY_BYTES, REGION_VALUE_BYTES + 2);
-    let entries = 0;
+    words[REGION_EXPIRING] = 0;
+    let count = 0;
     const hashOf = (unit: number): number => {
       const entry = unit * 2;
       const keyLength = words[entry] & 0xffff;
@@ -312,14 +475,36 @@ export class Shard {
       region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(keyLength) * 4);
       return hashWords(scratch, keyLength);
     };
-    this.table.repair(hashOf, blocks, live, (unit) => {
-      entries++;
-      this.#countBytes(REGION_KEY_BYTES, words[unit * 2] & 0xffff);
-      this.#countBytes(REGION_VALUE_BYTES, words[unit * 2 + E.ENTRY_VALUE_LENGTH]);
+    this.table.repair(hashOf, found.blocks, found.live, (unit) => {
+      found.entries.push(unit);
+      if (E.isTombstone(words, unit * 2)) return;
+      count++;
+      this.#countEntry(unit * 2, 1);
     });
+    Atomics.store(this.#control, this.#entriesWord, count);
+    for (const entry of found.entries) {
+      let newer = entry;
+      for (let unit = words[newer * 2 + E.ENTRY_OLDER]; unit !== 0; unit = words[unit * 2 + E.ENTRY_OLDER]) {
+        if (found.live.add(unit)) found.blocks.push(unit);
+        const untilLow = words[newer * 2 + E.ENTRY_LSN_LOW];
+        const untilHigh = words[newer * 2 + E.ENTRY_LSN_HIGH];
+        found.notes.push({ unit, untilLow, untilHigh, hash: hashOf(unit) });
+        newer = unit;
+      }
+    }
+    return found;
+  }
+
+  /**
+   * Makes the allocator of a shard anew, and the queue of its versions.
+   * @param held blocks that live threads hold and nothing leads to yet
+   * @throws FlashVectorError FV_MEMORY_FULL
+   */
+  repairMemoryLocked({ blocks, live, notes }: ShardBlocks, held: readonly number[]): void {
     for (const unit of held) if (live.add(unit)) blocks.push(unit);
-    rebuildAllocator(region, blocks, live);
-    Atomics.store(this.#control, this.#entriesWord, entries);
+    rebuildAllocator(this.region, blocks, live);
+    if (!rebuildNotes(this.region, notes))
+      throw new FlashVectorError('FV_MEMORY_FULL', 'there is no memory for the versions that open snapshots need');
   }
 
   /** Readers that come from now on wait or retry. */
@@ -338,8 +523,21 @@ export class Shard {
 
   /** Value of an entry that `locate` found. */
   valueLocked(entry: number): unknown {
-    const value = this.#capture(entry, Atomics.load(this.#control, this.versionWord));
-    return value === PACKED ? this.#decode() : value;
+    const value = this.#capture(entry, Atomics.load(this.#control, this.versionWord), 0);
+    return value === PACKED ? this.#decode() : value === INVISIBLE ? undefined : value;
+  }
+
+  /** Whether what `locate` found has a value: it is there, not deleted, not expired. */
+  isLiveLocked(entry: number): boolean {
+    return entry !== ABSENT && this.#isVisible(entry, 0) === true;
+  }
+
+  /** Expiry of an entry that `locate` found, in ms; 0 for never. */
+  expiryLocked(entry: number): number {
+    const words = this.region.words;
+    if ((words[entry] & EXPIRES_BIT) === 0) return 0;
+    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(words[entry] & KEY_LENGTH_MASK);
+    return floatOf(words[at], words[at + 1]);
   }
 
   lsnLocked(entry: number): number {
@@ -438,55 +636,287 @@ export class Shard {
     }
   }
 
+  // Planning and applying ---------------------------------------------------------------------
+
+  /** Whether an open snapshot sees what `locate` found as it is now. */
+  #isNeeded(entry: number): boolean {
+    const control = this.#control;
+    if (control[L.CONTROL_SNAPSHOT_COUNT] === 0) return false;
+    const newest = lsnFrom(Atomics.load(control, L.CONTROL_SNAPSHOT_NEWEST + L.LSN_LOW), Atomics.load(control, L.CONTROL_SNAPSHOT_NEWEST));
+    return this.lsnLocked(entry) <= newest;
+  }
+
+  /**
+   * Takes what the operation in the scratch needs before it is logged: afterwards nothing can fail. What is taken is in `block` and `note`;
+   * `touchesIndex` says whether the index's lock has to be taken.
+   * @param type OPERATION_*
+   * @param entry what `locate` found just now; it may have to be located again
+   * @returns false when there is no memory; nothing is taken then
+   */
+  prepareLocked(type: number, entry: number): boolean {
+    this.block = 0;
+    this.note = 0;
+    this.touchesIndex = false;
+    const isNeeded = entry !== ABSENT && this.#isNeeded(entry);
+    if (type === OPERATION_PUT) {
+      if (entry !== ABSENT && !isNeeded && this.fitsLocked(entry)) return true;
+      if (entry === ABSENT && !this.makeRoomLocked()) return false;
+      this.block = this.takeBlockLocked();
+      if (this.block === 0) return false;
+      this.fillBlock(this.block);
+      this.touchesIndex = this.ordered !== undefined;
+    } else {
+      if (entry === ABSENT || E.isTombstone(this.region.words, entry)) return true;
+      this.touchesIndex = this.ordered !== undefined && (isNeeded || this.region.words[entry + E.ENTRY_OLDER] === 0);
+      if (isNeeded) {
+        this.block = this.takeTombstoneLocked();
+        if (this.block === 0) return false;
+      }
+    }
+    if (!isNeeded) return true;
+    this.note = takeNote(this.region);
+    if (this.note !== 0) return true;
+    this.giveBackLocked();
+    return false;
+  }
+
+  /** Whether the put in the scratch overwrites what `locate` found where it is. */
+  overwritesLocked(entry: number): boolean {
+    return !this.#isNeeded(entry) && this.fitsLocked(entry);
+  }
+
+  /** A note for the version that the put in the scratch, whose block is there already, may supersede. @returns false when there is no memory */
+  prepareNoteLocked(entry: number): boolean {
+    this.note = 0;
+    this.touchesIndex = this.ordered !== undefined;
+    if (entry === ABSENT || !this.#isNeeded(entry)) return true;
+    this.note = takeNote(this.region);
+    return this.note !== 0;
+  }
+
+  /** Takes a block for the tombstone of the key in the scratch, and fills it. @returns its unit, or 0 */
+  takeTombstoneLocked(): number {
+    const { scratch } = this;
+    const bytes = E.ENTRY_HEADER_BYTES + wordsOf(scratch.keyLength) * 4;
+    const unit = allocate(this.region, bytes, classOf(bytes));
+    if (unit === 0) return 0;
+    this.fillBlock(unit);
+    this.region.words[unit * 2] |= E.TYPE_TOMBSTONE << VALUE_TYPE_SHIFT;
+    return unit;
+  }
+
+  takeNoteLocked(): number {
+    return takeNote(this.region);
+  }
+
+  /** Gives back what was prepared and not applied. */
+  giveBackLocked(): void {
+    if (this.block !== 0) free(this.region, this.block, classAt(this.region, this.block));
+    if (this.note !== 0) giveNote(this.region, this.note);
+    this.block = 0;
+    this.note = 0;
+  }
+
+  giveNoteLocked(note: number): void {
+    giveNote(this.region, note);
+  }
+
+  /**
+   * Applies the operation in the scratch, as it was prepared. The index's lock is held if `touchesIndex` says so.
+   * @param entry what `locate` found just now
+   */
+  applyLocked(type: number, entry: number, lsnLow: number, lsnHigh: number): void {
+    const { block, note } = this;
+    this.block = 0;
+    this.note = 0;
+    if (type === OPERATION_PUT) this.putLocked(entry, block, note, lsnLow, lsnHigh);
+    else if (entry !== ABSENT) this.deleteLocked(entry, block, note, lsnLow, lsnHigh);
+  }
+
   /**
    * Applies the put in the scratch.
    * @param entry what `locate` found just now
    * @param block a filled block, or 0 to overwrite in place
+   * @param note memory for a note when a snapshot may need what is there, or 0
    */
-  putLocked(entry: number, block: number, lsnLow: number, lsnHigh: number): void {
+  putLocked(entry: number, block: number, note: number, lsnLow: number, lsnHigh: number): void {
     const region = this.region;
     const words = region.words;
     const scratch = this.scratch;
     if (block === 0) {
+      const isNew = E.isTombstone(words, entry);
       this.#countBytes(REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
+      const expired = words[entry] & EXPIRES_BIT;
       this.#beginChange();
       this.#writeMeta(entry, words[entry] >>> E.ENTRY_CLASS_SHIFT);
       words[entry + E.ENTRY_LSN_LOW] = lsnLow;
       words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
       this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), false);
       this.#endChange();
+      if ((words[entry] & EXPIRES_BIT) !== expired) words[REGION_EXPIRING] += expired === 0 ? 1 : -1;
+      if (isNew) {
+        this.#countBytes(REGION_KEY_BYTES, scratch.keyLength);
+        this.#control[this.#entriesWord]++;
+      }
       return;
     }
     words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
     words[block * 2 + E.ENTRY_LSN_HIGH] = lsnHigh;
     if (entry === ABSENT) {
-      this.#countBytes(REGION_KEY_BYTES, scratch.keyLength);
-      this.#countBytes(REGION_VALUE_BYTES, scratch.valueLength);
       this.#beginChange();
       this.table.insert(scratch.keyHash, block);
       this.#endChange();
       this.#control[this.#entriesWord]++;
+      this.#countEntry(block * 2, 1);
+      this.#indexScratch(block);
+      if (note !== 0) giveNote(region, note);
       return;
     }
-    const sizeClass = words[entry] >>> E.ENTRY_CLASS_SHIFT;
-    this.#countBytes(REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
+    if (!E.isTombstone(words, entry)) this.#countEntry(entry, -1);
+    else this.#control[this.#entriesWord]++;
+    this.#countEntry(block * 2, 1);
+    this.#supersede(entry, block, note, lsnLow, lsnHigh);
+  }
+
+  /** Leads table and index from an entry to its new block; the old one becomes a version, if it was given a note and is needed, or goes. */
+  #supersede(entry: number, block: number, note: number, lsnLow: number, lsnHigh: number): void {
+    const region = this.region;
+    const words = region.words;
+    const isKept = note !== 0 && this.#isNeeded(entry);
+    words[block * 2 + E.ENTRY_OLDER] = isKept ? entry >>> 1 : words[entry + E.ENTRY_OLDER];
     this.#beginChange();
     this.table.replaceLocated(block);
     this.#endChange();
-    free(region, entry >>> 1, sizeClass);
+    this.#indexScratch(block);
+    if (isKept) {
+      pushNote(region, note, entry >>> 1, lsnLow, lsnHigh, this.scratch.keyHash);
+      return;
+    }
+    if (note !== 0) giveNote(region, note);
+    free(region, entry >>> 1, words[entry] >>> E.ENTRY_CLASS_SHIFT);
   }
 
-  /** Removes the entry that `locate` found just now. */
-  deleteLocked(entry: number): void {
-    const words = this.region.words;
-    const sizeClass = words[entry] >>> E.ENTRY_CLASS_SHIFT;
-    this.#countBytes(REGION_KEY_BYTES, -(words[entry] & 0xffff));
-    this.#countBytes(REGION_VALUE_BYTES, -words[entry + E.ENTRY_VALUE_LENGTH]);
+  /** Removes the entry that `locate` found just now; where a snapshot needs it, a tombstone stays. */
+  deleteLocked(entry: number, block: number, note: number, lsnLow: number, lsnHigh: number): void {
+    const region = this.region;
+    const words = region.words;
+    if (E.isTombstone(words, entry)) {
+      this.#giveUnused(block, note);
+      return;
+    }
+    this.#countEntry(entry, -1);
+    this.#control[this.#entriesWord]--;
+    if (block !== 0 && note !== 0 && this.#isNeeded(entry)) {
+      words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
+      words[block * 2 + E.ENTRY_LSN_HIGH] = lsnHigh;
+      this.#supersede(entry, block, note, lsnLow, lsnHigh);
+      return;
+    }
+    this.#giveUnused(block, note);
+    if (words[entry + E.ENTRY_OLDER] !== 0) {
+      this.#beginChange();
+      words[entry] = (words[entry] & ~EXPIRES_BIT & ~(VALUE_TYPE_MASK << VALUE_TYPE_SHIFT)) | (E.TYPE_TOMBSTONE << VALUE_TYPE_SHIFT);
+      words[entry + E.ENTRY_VALUE_LENGTH] = 0;
+      words[entry + E.ENTRY_LSN_LOW] = lsnLow;
+      words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
+      this.#endChange();
+      return;
+    }
     this.#beginChange();
     this.table.removeLocated();
     this.#endChange();
-    this.#control[this.#entriesWord]--;
-    free(this.region, entry >>> 1, sizeClass);
+    if (this.ordered !== undefined) {
+      this.#probe.length = this.scratch.keyLength;
+      this.ordered.removeLocked(this.#probe);
+    }
+    free(region, entry >>> 1, words[entry] >>> E.ENTRY_CLASS_SHIFT);
+  }
+
+  #giveUnused(block: number, note: number): void {
+    if (block !== 0) free(this.region, block, classAt(this.region, block));
+    if (note !== 0) giveNote(this.region, note);
+  }
+
+  #indexScratch(block: number): void {
+    if (this.ordered === undefined) return;
+    this.#probe.length = this.scratch.keyLength;
+    this.ordered.setLocked(this.#probe, this.index, block);
+  }
+
+  // Old versions ------------------------------------------------------------------------------
+
+  /** Bytes of blocks that are kept for snapshots, and their number. Read without the lock: a moment old. */
+  get versionBytes(): number {
+    return (this.region.words[REGION_VERSION_UNITS] >>> 0) * 8;
+  }
+
+  get versionCount(): number {
+    return this.region.words[REGION_NOTES_COUNT];
+  }
+
+  /** Whether `reclaimLocked` would find anything. Without the lock: a hint. */
+  hasVersions(): boolean {
+    return this.region.words[REGION_NOTES_FIRST] !== 0;
+  }
+
+  /**
+   * Frees versions that no open snapshot needs any more, oldest first, and tombstones that have none left.
+   * @returns how many were freed; fewer than `max` when no more can go now
+   */
+  reclaimLocked(max: number): number {
+    const { region } = this;
+    const control = this.#control;
+    const oldest =
+      control[L.CONTROL_SNAPSHOT_COUNT] === 0
+        ? L.SNAPSHOT_NONE
+        : lsnFrom(Atomics.load(control, L.CONTROL_SNAPSHOT_OLDEST + L.LSN_LOW), Atomics.load(control, L.CONTROL_SNAPSHOT_OLDEST));
+    for (let freed = 0; freed < max; freed++) {
+      const note = firstUnneeded(region, oldest);
+      if (note === undefined) return freed;
+      const { words } = region;
+      const entry = this.table.locateVersion(note.hash, note.unit);
+      assert(entry !== ABSENT, 'an old version is in the chain of its entry');
+      const newer = this.table.newerWord;
+      this.#beginChange();
+      words[newer] = words[note.unit * 2 + E.ENTRY_OLDER];
+      this.#endChange();
+      const isOver = E.isTombstone(words, entry) && words[entry + E.ENTRY_OLDER] === 0;
+      dropFirstNote(region);
+      free(region, note.unit, words[note.unit * 2] >>> E.ENTRY_CLASS_SHIFT);
+      if (isOver) this.#removeTombstone(entry);
+    }
+    return max;
+  }
+
+  /** Removes a tombstone that `locateVersion` found, from index and table. */
+  #removeTombstone(entry: number): void {
+    const { region, ordered } = this;
+    const { words } = region;
+    if (ordered !== undefined) {
+      ordered.lock();
+      try {
+        // Without memory for a changed leaf the tombstone stays, and goes with the next write of its key.
+        if (!ordered.reserveLocked(1, 0)) return;
+        this.#entryProbe.setWords(words, entry + E.ENTRY_HEADER_WORDS, words[entry] & KEY_LENGTH_MASK);
+        ordered.removeLocked(this.#entryProbe);
+      } finally {
+        ordered.unlock();
+      }
+    }
+    this.#beginChange();
+    this.table.removeLocated();
+    this.#endChange();
+    free(region, entry >>> 1, words[entry] >>> E.ENTRY_CLASS_SHIFT);
+  }
+
+  readonly #entryProbe = KeyProbe.own();
+
+  /** Adds an entry to the counts of bytes and of entries that expire, or takes it off. */
+  #countEntry(entry: number, sign: 1 | -1): void {
+    const words = this.region.words;
+    this.#countBytes(REGION_KEY_BYTES, sign * (words[entry] & KEY_LENGTH_MASK));
+    this.#countBytes(REGION_VALUE_BYTES, sign * words[entry + E.ENTRY_VALUE_LENGTH]);
+    if ((words[entry] & EXPIRES_BIT) !== 0) words[REGION_EXPIRING] += sign;
   }
 
   /** Adds to a 64-bit count in the region's header: low word, then high word. */

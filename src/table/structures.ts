@@ -15,7 +15,7 @@ import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { acquire, release } from '../memory/lock.js';
 import { findIllFormed } from './ill-formed.js';
-import { NO_ROOM, type Ring } from '../memory/ring.js';
+import { ANY_EPOCH, NO_ROOM, type Ring } from '../memory/ring.js';
 
 /** What the value codec needs of a dictionary. */
 export interface StructureStore {
@@ -122,7 +122,7 @@ export class Dictionary implements StructureStore {
     const ring = this.ring;
     assert(ring !== undefined, 'structures are only shared where they can be logged');
     const bytes = (RECORD_HEADER_WORDS * 4 + 8 + text.length + 7) & ~7;
-    const at = ring.reserve(bytes, 0);
+    const at = ring.reserve(bytes, 0, ANY_EPOCH);
     assert(at !== NO_ROOM, 'the ring keeps room for every structure');
     const body = ring.bodyAt(at);
     ring.words.fill(0, body, at + bytes / 4);

@@ -196,7 +196,7 @@ void t.test('at the memory cap, batches that need no memory go through', async (
 });
 
 void t.test('a staged record is done with however far the ring has gone round', (t) => {
-  const control = createControl({ shards: 1, hashSeed: 1, durability: 2, maxMemoryBytes: Number.MAX_SAFE_INTEGER });
+  const control = createControl({ shards: 1, hashSeed: 1, durability: 2, maxMemoryBytes: Number.MAX_SAFE_INTEGER, indexed: false });
   const staging = new Staging(createRegionBuffer(2 ** 30), control, 0);
   const unit = staging.take(40 * 1024 * 1024);
   staging.bind(unit, 100, 1, 0);

@@ -15,7 +15,7 @@ class Harness {
   readonly scratch = new Scratch(1);
 
   constructor() {
-    const control = createControl({ shards: 1, hashSeed: 1, durability: 0, maxMemoryBytes: Number.MAX_SAFE_INTEGER });
+    const control = createControl({ shards: 1, hashSeed: 1, durability: 0, maxMemoryBytes: Number.MAX_SAFE_INTEGER, indexed: false });
     this.region = new Region(createRegionBuffer(2 ** 30), control.words);
     createTable(this.region);
     this.table = new HashTable(this.region);

@@ -8,7 +8,7 @@ import { CLASSED_BYTES_MAX, CLASS_BYTES, CLASS_COUNT, allocate, blockBytes, clas
 import { randomFrom, testSeed } from '../support/random.js';
 
 function newRegion(maxMemoryBytes = Number.MAX_SAFE_INTEGER): Region {
-  const control = createControl({ shards: 1, hashSeed: 1, durability: 0, maxMemoryBytes });
+  const control = createControl({ shards: 1, hashSeed: 1, durability: 0, maxMemoryBytes, indexed: false });
   control.words[CONTROL_MEMORY_UNITS] = 1;
   return new Region(createRegionBuffer(2 ** 30), control.words);
 }

@@ -1,0 +1,147 @@
+/**
+ * The nodes of the ordered index: their layout, and what reads them.
+ *
+ * All nodes have one size. A node never changes once it is in the tree, but for the child pointers of an inner node, one word each: who
+ * inserts or removes builds a changed copy aside and swaps one pointer. So the tree is whole at every instruction, and a thread that dies leaves
+ * at most nodes that nothing leads to.
+ *
+ *     word 0   level in bits 0-7 (0: leaf), count of slots in bits 8-23
+ *     word 1   version: even in the tree, odd outside of it; only ever rises, also while the node is reused
+ *     word 2   bytes that all keys of a leaf, or all separators of an inner node, begin with in common
+ *     word 3   inner node: unit of the first child; free node: unit of the next free one
+ *     word 4+  slots
+ *
+ *     leaf slot    word 0  unit of the entry in its shard's region
+ *                  word 1  shard in bits 0-7; above, the three bytes of the key behind the common ones, the first one on top
+ *     inner slot   word 0  the four bytes of the separator behind the common ones, the first one on top
+ *                  word 1  unit of the separator: a block with its length in word 0, its bytes behind, padded with zeros to 4
+ *                  word 2  unit of the child with the keys that are not below the separator
+ *
+ * Memory of nodes is never used for anything else, so that a version is always a version; a repair, which may give such memory
+ * back, counts REGION_INDEX_REPAIRS up, and readers compare that as well.
+ */
+
+import { REGION_INDEX_ROOT, type Region } from '../memory/region.js';
+import { classOf } from '../memory/slabs.js';
+import { compareKeys, type KeyProbe } from './key-probe.js';
+
+/** Sixteen to a chunk. */
+export const NODE_BYTES = 1016;
+export const NODE_CLASS = classOf(NODE_BYTES);
+export const NODE_COUNT = 0;
+export const NODE_VERSION = 1;
+export const NODE_PREFIX = 2;
+export const NODE_FIRST_CHILD = 3;
+export const NODE_NEXT_FREE = 3;
+export const NODE_HEADER_WORDS = 4;
+
+export const LEAF_SLOT_WORDS = 2;
+export const INNER_SLOT_WORDS = 3;
+export const SLOT_SEPARATOR = 1;
+export const SLOT_CHILD = 2;
+const NODE_WORDS = NODE_BYTES / 4;
+export const LEAF_SLOTS = (NODE_WORDS - NODE_HEADER_WORDS) / LEAF_SLOT_WORDS;
+export const INNER_SLOTS = Math.floor((NODE_WORDS - NODE_HEADER_WORDS) / INNER_SLOT_WORDS);
+
+/** More levels than any tree has: with 256 shards full of the smallest entries there are 8. */
+export const LEVELS_MAX = 16;
+
+const LEVEL_MASK = 0xff;
+const COUNT_SHIFT = 8;
+export const SHARD_MASK = 0xff;
+export const FRAGMENT_SHIFT = 8;
+
+export function levelOf(words: Int32Array, node: number): number {
+  return words[node] & LEVEL_MASK;
+}
+
+export function countOf(words: Int32Array, node: number): number {
+  return words[node] >>> COUNT_SHIFT;
+}
+
+export function setCount(words: Int32Array, node: number, level: number, count: number): void {
+  words[node] = level | (count << COUNT_SHIFT);
+}
+
+/** Word index of a leaf's slot. */
+export function leafSlot(node: number, index: number): number {
+  return node + NODE_HEADER_WORDS + index * LEAF_SLOT_WORDS;
+}
+
+export function innerSlot(node: number, index: number): number {
+  return node + NODE_HEADER_WORDS + index * INNER_SLOT_WORDS;
+}
+
+/** Word index at which child `index` of an inner node is named: the first one before the slots, the others in them. */
+export function childWord(node: number, index: number): number {
+  return index === 0 ? node + NODE_FIRST_CHILD : node + NODE_HEADER_WORDS + index * INNER_SLOT_WORDS - 1;
+}
+
+/** Three bytes of a key from byte `skip` on, the first on top; zeros behind its end. */
+export function fragment3(bytes: Uint8Array, start: number, length: number, skip: number): number {
+  const left = length - skip;
+  const at = start + skip;
+  if (left >= 3) return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
+  if (left <= 0) return 0;
+  return left === 2 ? (bytes[at] << 16) | (bytes[at + 1] << 8) : bytes[at] << 16;
+}
+
+/** Four bytes of a key from byte `skip` on as an unsigned number, the first on top; zeros behind its end. */
+export function fragment4(bytes: Uint8Array, start: number, length: number, skip: number): number {
+  const left = length - skip;
+  return (fragment3(bytes, start, length, skip) * 256 + (left >= 4 ? bytes[start + skip + 3] : 0)) >>> 0;
+}
+
+/** Orders the first `shared` bytes of a separator and the same number of bytes of the probe. @returns the probe's place: less than, equal to, or more than 0 */
+function comparePrefix(region: Region, separator: number, shared: number, probe: KeyProbe): number {
+  const { bytes } = region;
+  const own = probe.bytes;
+  const from = (separator + 1) * 4;
+  const start = probe.at * 4;
+  const length = probe.length < shared ? probe.length : shared;
+  for (let i = 0; i < length; i++) {
+    const x = own[start + i];
+    const y = bytes[from + i];
+    if (x !== y) return x - y;
+  }
+  return length === shared ? 0 : -1;
+}
+
+/**
+ * Which child of an inner node to follow. What it loads may be torn where the reader holds no lock; it stays within the
+ * node, and its result is good only if the version holds.
+ * @param strictly for the last key below the probe instead of the probe itself: a separator that equals it does not count as passed
+ */
+export function childFor(region: Region, node: number, probe: KeyProbe, strictly: boolean): number {
+  const { words } = region;
+  const count = countOf(words, node);
+  if (count === 0 || count > INNER_SLOTS) return 0;
+  const shared = words[node + NODE_PREFIX];
+  if (shared !== 0) {
+    const order = comparePrefix(region, words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2, shared, probe);
+    if (order < 0) return 0;
+    if (order > 0) return count;
+  }
+  const fragment = fragment4(probe.bytes, probe.at * 4, probe.length, shared);
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const slot = innerSlot(node, middle);
+    const found = words[slot] >>> 0;
+    let isPassed = found < fragment;
+    if (found === fragment) {
+      const separator = words[slot + SLOT_SEPARATOR] * 2;
+      const order = compareKeys(probe.words, probe.at, probe.length, words, separator + 1, words[separator]);
+      isPassed = strictly ? order > 0 : order >= 0;
+    }
+    if (isPassed) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Unit of the root. */
+export function rootOf(region: Region): number {
+  return region.words[REGION_INDEX_ROOT];
+}

@@ -1,0 +1,624 @@
+/**
+ * The ordered index: a B+tree over all keys of the store, in a region of its own. This is the writers' side; index-cursor.ts reads.
+ *
+ * Called by writers that hold the shard lock of the key, and by repairs. It has one lock (CONTROL_INDEX_LOCK), taken after shard locks and
+ * before the log lock, held for one change of one key. Only keys that are new, go, or whose entry moves touch it.
+ *
+ * Invariants, at every instruction while the lock is held, whoever dies:
+ * 1. Every change is one store of a child pointer (or of the root) that leads from a node to its changed copy. Before it the copy
+ *    is complete; behind it nothing leads to the old node.
+ * 2. The node that is going to be replaced gets an odd version before that store, so a reader that holds it finds out; the copy has an even one by then.
+ * 3. A node that the tree leads to has an odd version only between those two stores: a repair makes it even again.
+ * 4. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
+ *
+ * Leaves know, by their fences (the separators around them), how many bytes their keys share, and keep the three bytes behind; so most steps of a
+ * search compare numbers and touch no key. A leaf that is the last of the tree and gets a key at its end is not cut in half: keys that come in order fill their leaves.
+ *
+ * Source: Comer, "The Ubiquitous B-Tree", ACM Computing Surveys 11(2), 1979; prefix B-trees: Bayer and Unterauer, ACM TODS 2(1), 1977;
+ * replacing nodes instead of changing them: Rodeh, "B-trees, Shadowing, and Clones", ACM ToS 3(4), 2008.
+ */
+
+import { assert } from '../base/errors.js';
+import { KEY_LENGTH_MASK } from '../base/record.js';
+import { reserveTop } from '../memory/chunks.js';
+import { storeRelease } from '../memory/fence.js';
+import * as L from '../memory/layout.js';
+import { acquire, release } from '../memory/lock.js';
+import {
+  CHUNK_BYTES,
+  REGION_INDEX_FREE_COUNT,
+  REGION_INDEX_NODES,
+  REGION_INDEX_ROOT,
+  type Region,
+} from '../memory/region.js';
+import { allocate, classAt, free } from '../memory/slabs.js';
+import { ENTRY_HEADER_WORDS } from './entry.js';
+import {
+  FRAGMENT_SHIFT,
+  INNER_SLOTS,
+  INNER_SLOT_WORDS,
+  LEAF_SLOTS,
+  LEAF_SLOT_WORDS,
+  LEVELS_MAX,
+  NODE_BYTES,
+  NODE_CLASS,
+  NODE_COUNT,
+  NODE_FIRST_CHILD,
+  NODE_HEADER_WORDS,
+  NODE_PREFIX,
+  SHARD_MASK,
+  SLOT_CHILD,
+  SLOT_SEPARATOR,
+  childFor,
+  childWord,
+  countOf,
+  fragment3,
+  fragment4,
+  innerSlot,
+  leafSlot,
+  levelOf,
+  rootOf,
+  setCount,
+} from './index-node.js';
+import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
+import { NodePool } from './node-pool.js';
+import { storeSeparator } from './separator.js';
+
+/** Free nodes that one change may need, all levels splitting. */
+const NODES_AHEAD = 3 * LEVELS_MAX;
+/** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
+const MERGE_BELOW = LEAF_SLOTS >>> 2;
+const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
+/** No separator: the edge of the tree. */
+const NO_FENCE = 0;
+
+/** Makes an empty index: one leaf without keys. @returns false when there is no memory */
+export function createIndex(region: Region): boolean {
+  const unit = allocate(region, NODE_BYTES, NODE_CLASS);
+  if (unit === 0) return false;
+  const words = region.words;
+  words.fill(0, unit * 2, unit * 2 + NODE_HEADER_WORDS);
+  words[REGION_INDEX_NODES] = 1;
+  words[REGION_INDEX_ROOT] = unit;
+  return true;
+}
+
+export class OrderedIndex {
+  readonly #control: Int32Array;
+  readonly #self: number;
+  readonly #nodes: NodePool;
+  /** The way from the root to the leaf last found: word index of each inner node, which child was taken. */
+  readonly #path = new Int32Array(LEVELS_MAX);
+  readonly #taken = new Int32Array(LEVELS_MAX);
+  #depth = 0;
+  #heldOn = 0;
+  /** Slots of a leaf under construction: units, shards. */
+  readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
+  readonly #shardOf = new Uint8Array(2 * LEAF_SLOTS + 1);
+  /** Times that the lock was not free at once; read and reset by the metrics. */
+  lockWaits = 0;
+
+  /**
+   * @param region the index's own
+   * @param regions of the shards, in order: their keys are compared with
+   * @param self slot + 1 of the calling thread
+   */
+  constructor(
+    readonly region: Region,
+    readonly regions: readonly Region[],
+    self: number,
+  ) {
+    this.#control = region.control;
+    this.#nodes = new NodePool(region);
+    this.#self = self;
+  }
+
+  // The lock ----------------------------------------------------------------------------------
+
+  /**
+   * Takes the lock. A burial may begin while this thread waits for another lock and holds this one: then it is held on.
+   * @throws FlashVectorError FV_TIMEOUT
+   */
+  lock(): void {
+    const control = this.#control;
+    if (control[L.CONTROL_INDEX_LOCK] === this.#self) this.#heldOn++;
+    else if (acquire(control, L.CONTROL_INDEX_LOCK, L.CONTROL_INDEX_WAITERS, this.#self, 'index')) this.lockWaits++;
+    this.region.sync();
+  }
+
+  unlock(): void {
+    if (this.#heldOn > 0) this.#heldOn--;
+    else release(this.#control, L.CONTROL_INDEX_LOCK, L.CONTROL_INDEX_WAITERS);
+  }
+
+  /**
+   * Makes sure that `count` keys can be inserted and as many removed, without fail, until the lock is released.
+   * @param keyBytes length of the longest of them
+   * @returns false when there is no memory
+   */
+  reserveLocked(count: number, keyBytes: number): boolean {
+    const { region } = this;
+    const words = region.words;
+    // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
+    const splits = Math.min(count, words[REGION_INDEX_NODES] + Math.ceil((2 * count) / LEAF_SLOTS));
+    const nodes = splits + NODES_AHEAD - words[REGION_INDEX_FREE_COUNT];
+    const separatorBytes = keyBytes + 8;
+    // Separators of many lengths open a slab each.
+    const slabs = keyBytes <= 500 ? Math.min(splits + 1, 48) * CHUNK_BYTES + splits * separatorBytes : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
+    return reserveTop(region, Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs);
+  }
+
+  // Changes -----------------------------------------------------------------------------------
+
+  /** Adds a key that is absent, or leads the key to another block. Room must have been reserved. */
+  setLocked(probe: KeyProbe, shard: number, unit: number): void {
+    for (;;) {
+      const leaf = this.#descend(probe, true);
+      // A split on the way: begin again, the way is another one.
+      if (leaf === 0) continue;
+      const { words } = this.region;
+      const count = countOf(words, leaf);
+      const place = this.#placeIn(leaf, probe);
+      if (place < 0) {
+        this.#replaceSlot(leaf, -place - 1, shard, unit);
+        return;
+      }
+      if (count === LEAF_SLOTS) {
+        this.#splitLeaf(leaf, place === count);
+        continue;
+      }
+      const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+      this.#insertSlot(leaf, place, unit, (fragment << FRAGMENT_SHIFT) | shard);
+      return;
+    }
+  }
+
+  /** Removes a key. @returns false when it is not there */
+  removeLocked(probe: KeyProbe): boolean {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    if (place >= 0) return false;
+    this.#removeSlot(leaf, -place - 1);
+    return true;
+  }
+
+  /** The block that a key leads to. @returns its unit, or 0 */
+  unitLocked(probe: KeyProbe): number {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    return place < 0 ? this.region.words[leafSlot(leaf, -place - 1)] : 0;
+  }
+
+  /**
+   * Finds the leaf of a key and remembers the way.
+   * @param splitting whether full inner nodes on the way are split
+   * @returns its word index, or 0 when a node was split
+   */
+  #descend(probe: KeyProbe, splitting: boolean): number {
+    const { region } = this;
+    const words = region.words;
+    let node = rootOf(region) * 2;
+    let depth = 0;
+    while (levelOf(words, node) !== 0) {
+      assert(depth < LEVELS_MAX, 'the index has few levels');
+      if (splitting && countOf(words, node) === INNER_SLOTS) {
+        this.#depth = depth;
+        this.#splitInner(node);
+        return 0;
+      }
+      const child = childFor(region, node, probe, false);
+      this.#path[depth] = node;
+      this.#taken[depth++] = child;
+      node = words[childWord(node, child)] * 2;
+    }
+    this.#depth = depth;
+    return node;
+  }
+
+  /** Where a key is in a leaf: -1 - index of its slot, or, absent, the index where it belongs. */
+  #placeIn(leaf: number, probe: KeyProbe): number {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+    let low = 0;
+    let high = count;
+    // Keys that come in order belong behind the last.
+    if (count !== 0 && this.#depth === this.#lastTaken()) {
+      const order = this.#orderAt(leaf, count - 1, probe, fragment);
+      if (order === 0) return -count;
+      if (order > 0) return count;
+      high = count - 1;
+    }
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const order = this.#orderAt(leaf, middle, probe, fragment);
+      if (order === 0) return -1 - middle;
+      if (order > 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Levels at the end of which the last child was taken: the depth of the leaf, for the tree's last leaf. */
+  #lastTaken(): number {
+    const words = this.region.words;
+    let depth = 0;
+    while (depth < this.#depth && this.#taken[depth] === countOf(words, this.#path[depth])) depth++;
+    return depth;
+  }
+
+  #orderAt(leaf: number, index: number, probe: KeyProbe, fragment: number): number {
+    const words = this.region.words;
+    const slot = leafSlot(leaf, index);
+    const found = words[slot + 1] >>> FRAGMENT_SHIFT;
+    if (found !== fragment) return fragment - found;
+    const shard = words[slot + 1] & SHARD_MASK;
+    const entry = words[slot] * 2;
+    const other = this.#entryWords(shard, entry);
+    return compareKeys(probe.words, probe.at, probe.length, other, entry + ENTRY_HEADER_WORDS, other[entry] & KEY_LENGTH_MASK);
+  }
+
+  /** The words of a shard's region, reaching past the entry's key. Under the index's lock what a leaf refers to is there. */
+  #entryWords(shard: number, entry: number): Int32Array {
+    const region = this.regions[shard];
+    if (entry + ENTRY_HEADER_WORDS > region.words.length || entry + ENTRY_HEADER_WORDS + (((region.words[entry] & KEY_LENGTH_MASK) + 3) >>> 2) > region.words.length)
+      region.refresh();
+    return region.words;
+  }
+
+  // Nodes -------------------------------------------------------------------------------------
+
+  /** Puts a finished node in the place of one at `depth` of the path: the store that makes a change. */
+  #swap(depth: number, old: number, node: number): void {
+    const words = this.region.words;
+    this.#nodes.even(node);
+    this.#nodes.odd(old);
+    const word = depth === 0 ? REGION_INDEX_ROOT : childWord(this.#path[depth - 1], this.#taken[depth - 1]);
+    storeRelease(words, word, node >>> 1);
+  }
+
+  #replaceSlot(leaf: number, index: number, shard: number, unit: number): void {
+    const node = this.#nodes.take();
+    const words = this.region.words;
+    const end = leafSlot(leaf, countOf(words, leaf));
+    words[node + NODE_COUNT] = words[leaf + NODE_COUNT];
+    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
+    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, end);
+    const slot = leafSlot(node, index);
+    words[slot] = unit;
+    words[slot + 1] = (words[slot + 1] & ~SHARD_MASK) | shard;
+    this.#swap(this.#depth, leaf, node);
+    this.#nodes.give(leaf);
+  }
+
+  #insertSlot(leaf: number, index: number, unit: number, fragmentAndShard: number): void {
+    const node = this.#nodes.take();
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    setCount(words, node, 0, count + 1);
+    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
+    const from = leafSlot(leaf, index);
+    const slot = leafSlot(node, index);
+    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, from);
+    words[slot] = unit;
+    words[slot + 1] = fragmentAndShard;
+    words.copyWithin(slot + LEAF_SLOT_WORDS, from, leafSlot(leaf, count));
+    this.#swap(this.#depth, leaf, node);
+    this.#nodes.give(leaf);
+  }
+
+  #removeSlot(leaf: number, index: number): void {
+    const count = countOf(this.region.words, leaf);
+    if (count === 1 && this.#depth > 0) {
+      this.#removeLeaf(leaf);
+      return;
+    }
+    const node = this.#nodes.take();
+    const words = this.region.words;
+    setCount(words, node, 0, count - 1);
+    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
+    const from = leafSlot(leaf, index);
+    const slot = leafSlot(node, index);
+    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, from);
+    words.copyWithin(slot, from + LEAF_SLOT_WORDS, leafSlot(leaf, count));
+    this.#swap(this.#depth, leaf, node);
+    this.#nodes.give(leaf);
+    if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(node, count - 1);
+  }
+
+  // Splitting ---------------------------------------------------------------------------------
+
+  /** The separator below, or above, what lies at `depth` of the path: word index of its block, or NO_FENCE. */
+  #lowFence(depth: number): number {
+    const words = this.region.words;
+    for (let d = depth - 1; d >= 0; d--) {
+      if (this.#taken[d] > 0) return words[innerSlot(this.#path[d], this.#taken[d] - 1) + SLOT_SEPARATOR] * 2;
+    }
+    return NO_FENCE;
+  }
+
+  #highFence(depth: number): number {
+    const words = this.region.words;
+    for (let d = depth - 1; d >= 0; d--) {
+      if (this.#taken[d] < countOf(words, this.#path[d])) return words[innerSlot(this.#path[d], this.#taken[d]) + SLOT_SEPARATOR] * 2;
+    }
+    return NO_FENCE;
+  }
+
+  #sharedByFences(low: number, high: number): number {
+    if (low === NO_FENCE || high === NO_FENCE) return 0;
+    const words = this.region.words;
+    return sharedBytes(words, low + 1, words[low], words, high + 1, words[high]);
+  }
+
+  /** Fills a node with the slots collected in `#units` and `#shardOf`, from `from` to `to`. */
+  #fillLeaf(node: number, from: number, to: number, shared: number): void {
+    setCount(this.region.words, node, 0, to - from);
+    this.region.words[node + NODE_PREFIX] = shared;
+    for (let i = from; i < to; i++) {
+      const entry = this.#units[i] * 2;
+      const shard = this.#shardOf[i];
+      const length = this.#entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
+      const fragment = fragment3(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared);
+      const slot = leafSlot(node, i - from);
+      this.region.words[slot] = this.#units[i];
+      this.region.words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
+    }
+  }
+
+  /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
+  #copyLeaf(node: number, leaf: number, from: number, to: number, shared: number): void {
+    const words = this.region.words;
+    if (words[leaf + NODE_PREFIX] === shared) {
+      setCount(words, node, 0, to - from);
+      words[node + NODE_PREFIX] = shared;
+      words.copyWithin(node + NODE_HEADER_WORDS, leafSlot(leaf, from), leafSlot(leaf, to));
+      return;
+    }
+    this.#collect(leaf, 0);
+    this.#fillLeaf(node, from, to, shared);
+  }
+
+  /** Collects a leaf's references behind those collected already. @returns how many there are then */
+  #collect(leaf: number, already: number): number {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    for (let i = 0; i < count; i++) {
+      this.#units[already + i] = words[leafSlot(leaf, i)];
+      this.#shardOf[already + i] = words[leafSlot(leaf, i) + 1] & SHARD_MASK;
+    }
+    return already + count;
+  }
+
+  /** Makes the shortest separator between two keys that follow each other in a leaf. @returns word index of its block */
+  #makeSeparator(leaf: number, index: number): number {
+    const words = this.region.words;
+    const shardA = words[leafSlot(leaf, index - 1) + 1] & SHARD_MASK;
+    const shardB = words[leafSlot(leaf, index) + 1] & SHARD_MASK;
+    const entryA = words[leafSlot(leaf, index - 1)] * 2;
+    const entryB = words[leafSlot(leaf, index)] * 2;
+    const a = this.#entryWords(shardA, entryA);
+    const b = this.#entryWords(shardB, entryB);
+    const keyA = entryA + ENTRY_HEADER_WORDS;
+    const keyB = entryB + ENTRY_HEADER_WORDS;
+    const shared = sharedBytes(a, keyA, a[entryA] & KEY_LENGTH_MASK, b, keyB, b[entryB] & KEY_LENGTH_MASK);
+    return storeSeparator(this.region, b, keyB, shared + 1);
+  }
+
+  /** Splits a full leaf. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
+  #splitLeaf(leaf: number, appending: boolean): void {
+    const depth = this.#depth;
+    const low = this.#lowFence(depth);
+    const high = this.#highFence(depth);
+    // The last slot alone: a separator needs two keys to lie between, and both are here.
+    const cut = appending && high === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
+    const separator = this.#makeSeparator(leaf, cut);
+    const left = this.#nodes.take();
+    const right = this.#nodes.take();
+    this.#copyLeaf(left, leaf, 0, cut, this.#sharedByFences(low, separator));
+    this.#copyLeaf(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
+    this.#attachPair(depth, leaf, left, separator, right);
+    this.region.words[REGION_INDEX_NODES]++;
+  }
+
+  /** Splits a full inner node, which lies at `#depth`; the one above it is not full. */
+  #splitInner(node: number): void {
+    const left = this.#nodes.take();
+    const right = this.#nodes.take();
+    const words = this.region.words;
+    const level = levelOf(words, node);
+    // Where keys come in order the first part stays well filled.
+    const cut = this.#highFence(this.#depth) === NO_FENCE ? INNER_SLOTS - 8 : INNER_SLOTS >>> 1;
+    this.#copyInner(left, node, level, 0, cut);
+    this.#copyInner(right, node, level, cut + 1, INNER_SLOTS);
+    this.#attachPair(this.#depth, node, left, words[innerSlot(node, cut) + SLOT_SEPARATOR] * 2, right);
+    words[REGION_INDEX_NODES]++;
+  }
+
+  /** Copies the slots from `from` to `to` and the child before the first of them. */
+  #copyInner(into: number, node: number, level: number, from: number, to: number): void {
+    const words = this.region.words;
+    setCount(words, into, level, to - from);
+    words[into + NODE_FIRST_CHILD] = words[childWord(node, from)];
+    words.copyWithin(into + NODE_HEADER_WORDS, innerSlot(node, from), innerSlot(node, to));
+    this.#setSharedOfInner(into);
+  }
+
+  /** Notes how much the separators of an inner node share, and the four bytes behind of each. */
+  #setSharedOfInner(node: number): void {
+    const { words, bytes } = this.region;
+    const count = countOf(words, node);
+    let shared = 0;
+    if (count > 0) {
+      const first = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
+      const last = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
+      shared = sharedBytes(words, first + 1, words[first], words, last + 1, words[last]);
+    }
+    words[node + NODE_PREFIX] = shared;
+    for (let i = 0; i < count; i++) {
+      const separator = words[innerSlot(node, i) + SLOT_SEPARATOR] * 2;
+      words[innerSlot(node, i)] = fragment4(bytes, (separator + 1) * 4, words[separator], shared);
+    }
+  }
+
+  /** Puts two nodes and the separator between them in the place of one at `depth`. */
+  #attachPair(depth: number, old: number, left: number, separator: number, right: number): void {
+    const parent = this.#nodes.take();
+    const words = this.region.words;
+    let replaced = old;
+    if (depth === 0) {
+      setCount(words, parent, levelOf(words, left) + 1, 1);
+      words[parent + NODE_FIRST_CHILD] = left >>> 1;
+      words[innerSlot(parent, 0) + SLOT_SEPARATOR] = separator >>> 1;
+      words[innerSlot(parent, 0) + SLOT_CHILD] = right >>> 1;
+      words[REGION_INDEX_NODES]++;
+    } else {
+      replaced = this.#path[depth - 1];
+      const taken = this.#taken[depth - 1];
+      const count = countOf(words, replaced);
+      setCount(words, parent, levelOf(words, replaced), count + 1);
+      words[parent + NODE_FIRST_CHILD] = words[replaced + NODE_FIRST_CHILD];
+      const slot = innerSlot(parent, taken);
+      words.copyWithin(parent + NODE_HEADER_WORDS, replaced + NODE_HEADER_WORDS, innerSlot(replaced, taken));
+      words[slot + SLOT_SEPARATOR] = separator >>> 1;
+      words[slot + SLOT_CHILD] = right >>> 1;
+      words.copyWithin(slot + INNER_SLOT_WORDS, innerSlot(replaced, taken), innerSlot(replaced, count));
+      words[childWord(parent, taken)] = left >>> 1;
+    }
+    this.#setSharedOfInner(parent);
+    this.#nodes.even(left);
+    this.#nodes.even(right);
+    if (replaced !== old) this.#nodes.odd(old);
+    this.#swap(depth === 0 ? 0 : depth - 1, replaced, parent);
+    this.#nodes.give(old);
+    if (replaced !== old) this.#nodes.give(replaced);
+  }
+
+  // Shrinking ---------------------------------------------------------------------------------
+
+  /** Removes a leaf that loses its last key, and the inner nodes above it that lead nowhere else. */
+  #removeLeaf(leaf: number): void {
+    let depth = this.#depth - 1;
+    while (depth > 0 && countOf(this.region.words, this.#path[depth]) === 0) depth--;
+    const parent = this.#path[depth];
+    const doomed = [leaf];
+    for (let d = depth + 1; d < this.#depth; d++) doomed.push(this.#path[d]);
+    const node = this.#nodes.take();
+    const words = this.region.words;
+    if (countOf(words, parent) === 0) {
+      // The root leads to nothing else: an empty leaf takes its place.
+      setCount(words, node, 0, 0);
+      words[node + NODE_PREFIX] = 0;
+      for (const gone of doomed) this.#nodes.odd(gone);
+      this.#swap(0, parent, node);
+    } else {
+      this.#widenBeside(depth);
+      this.#withoutChild(node, parent, this.#taken[depth]);
+      for (const gone of doomed) this.#nodes.odd(gone);
+      this.#swap(depth, parent, node);
+      const separator = words[innerSlot(parent, Math.max(0, this.#taken[depth] - 1)) + SLOT_SEPARATOR];
+      free(this.region, separator, classAt(this.region, separator));
+    }
+    for (const gone of doomed) this.#nodes.give(gone);
+    this.#nodes.give(parent);
+    words[REGION_INDEX_NODES] -= doomed.length;
+    this.#lowerRoot();
+  }
+
+  /** Makes `copy` the inner node `parent` without child `child`, and without the separator beside it. */
+  #withoutChild(copy: number, parent: number, child: number): void {
+    const words = this.region.words;
+    const count = countOf(words, parent);
+    const without = child === 0 ? 0 : child - 1;
+    setCount(words, copy, levelOf(words, parent), count - 1);
+    words[copy + NODE_FIRST_CHILD] = words[childWord(parent, child === 0 ? 1 : 0)];
+    words.copyWithin(copy + NODE_HEADER_WORDS, parent + NODE_HEADER_WORDS, innerSlot(parent, without));
+    words.copyWithin(innerSlot(copy, without), innerSlot(parent, without + 1), innerSlot(parent, count));
+    this.#setSharedOfInner(copy);
+  }
+
+  /**
+   * Before the child taken at `depth` goes: the leaf beside it, which will get the keys from its range, must not count on
+   * sharing more bytes than all of them do.
+   */
+  #widenBeside(depth: number): void {
+    const words = this.region.words;
+    const parent = this.#path[depth];
+    const gone = this.#taken[depth];
+    const toTheLeft = gone > 0;
+    let low = this.#lowFence(depth + 1);
+    let high = this.#highFence(depth + 1);
+    const beside = toTheLeft ? gone - 1 : 1;
+    this.#taken[depth] = beside;
+    if (toTheLeft) low = this.#lowFence(depth + 1);
+    else high = this.#highFence(depth + 1);
+    this.#taken[depth] = gone;
+    let pointer = childWord(parent, beside);
+    let node = words[pointer] * 2;
+    while (levelOf(words, node) !== 0) {
+      const count = countOf(words, node);
+      if (count > 0 && toTheLeft) low = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
+      else if (count > 0) high = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
+      pointer = childWord(node, toTheLeft ? count : 0);
+      node = words[pointer] * 2;
+    }
+    const shared = this.#sharedByFences(low, high);
+    if (words[node + NODE_PREFIX] === shared) return;
+    const wider = this.#nodes.take();
+    this.#copyLeaf(wider, node, 0, countOf(this.region.words, node), shared);
+    this.#nodes.even(wider);
+    this.#nodes.odd(node);
+    storeRelease(this.region.words, pointer, wider >>> 1);
+    this.#nodes.give(node);
+  }
+
+  /** Merges a small leaf with a neighbour under the same inner node, if both fit. */
+  #mergeLeaf(leaf: number, count: number): void {
+    const words = this.region.words;
+    const depth = this.#depth - 1;
+    const parent = this.#path[depth];
+    const siblings = countOf(words, parent);
+    if (siblings === 0) return;
+    const index = this.#taken[depth];
+    const leftIndex = index === 0 ? 0 : index - 1;
+    const left = index === 0 ? leaf : words[childWord(parent, leftIndex)] * 2;
+    const right = index === 0 ? words[childWord(parent, 1)] * 2 : leaf;
+    const other = index === 0 ? right : left;
+    if (countOf(words, other) + count > MERGED_MAX) return;
+    this.#taken[depth] = leftIndex;
+    const low = this.#lowFence(this.#depth);
+    this.#taken[depth] = leftIndex + 1;
+    const high = this.#highFence(this.#depth);
+    const merged = this.#nodes.take();
+    const copy = this.#nodes.take();
+    const total = this.#collect(right, this.#collect(left, 0));
+    this.#fillLeaf(merged, 0, total, this.#sharedByFences(low, high));
+    // The right leaf goes with the separator before it, and the merged one takes the left one's place.
+    this.#withoutChild(copy, parent, leftIndex + 1);
+    this.region.words[childWord(copy, leftIndex)] = merged >>> 1;
+    const separator = words[innerSlot(parent, leftIndex) + SLOT_SEPARATOR];
+    this.#nodes.even(merged);
+    this.#nodes.odd(left);
+    this.#nodes.odd(right);
+    this.#swap(depth, parent, copy);
+    free(this.region, separator, classAt(this.region, separator));
+    this.#nodes.give(left);
+    this.#nodes.give(right);
+    this.#nodes.give(parent);
+    this.region.words[REGION_INDEX_NODES]--;
+    this.#lowerRoot();
+  }
+
+  /** Takes away roots that lead to a single node. */
+  #lowerRoot(): void {
+    const words = this.region.words;
+    for (;;) {
+      const root = rootOf(this.region) * 2;
+      if (levelOf(words, root) === 0 || countOf(words, root) !== 0) return;
+      this.#nodes.odd(root);
+      storeRelease(words, REGION_INDEX_ROOT, words[root + NODE_FIRST_CHILD]);
+      this.#nodes.give(root);
+      words[REGION_INDEX_NODES]--;
+    }
+  }
+}

@@ -1,0 +1,130 @@
+/** The ordered index against a sorted list: growing, shrinking, seeking both ways; and built in bulk. */
+
+import t from 'tap';
+import { createRegionBuffer, Region, REGION_USED_UNITS } from '../../src/memory/region.js';
+import { buildIndex, sampleShared, sortRun } from '../../src/table/index-build.js';
+import { createIndex, OrderedIndex } from '../../src/table/ordered-index.js';
+import { randomFrom, testSeed } from '../support/random.js';
+import { checkTree, del, emptyCore, indexOf, put, walkKeys } from '../support/index-harness.js';
+import type { Core } from '../../src/engine/core.js';
+
+type Draw = (below: number) => number;
+
+/** Kinds of keys: numbers in order of digits, random bytes, long common beginnings, keys that begin others. */
+const kinds: Record<string, (draw: Draw) => Uint8Array> = {
+  digits: (draw) => Buffer.from(`user:${String(draw(4000)).padStart(10, '0')}`),
+  bytes: (draw) => Uint8Array.from({ length: 1 + draw(6) }, () => draw(256)),
+  few: (draw) => Uint8Array.from({ length: 1 + draw(40) }, () => draw(2)),
+  long: (draw) => Buffer.from(`${'a/very/long/beginning/'.repeat(1 + draw(3))}${draw(3000).toString(36)}`),
+  zeros: (draw) => Buffer.alloc(1 + draw(700)),
+};
+
+const hex = (key: Uint8Array): string => Buffer.from(key).toString('hex');
+
+function checkAgainst(t: Tap.Test, core: Core, model: Set<string>, draw: Draw, makeKey: (draw: Draw) => Uint8Array): void {
+  const sorted = [...model].sort();
+  t.equal(checkTree(core), sorted.length);
+  t.same(walkKeys(core, false), sorted);
+  t.same(walkKeys(core, true), [...sorted].reverse());
+  for (let i = 0; i < 20; i++) {
+    const probe = makeKey(draw);
+    const inclusive = draw(2) === 0;
+    const id = hex(probe);
+    const above = sorted.filter((key) => (inclusive ? key >= id : key > id));
+    const below = sorted.filter((key) => (inclusive ? key <= id : key < id)).reverse();
+    t.same(walkKeys(core, false, probe, inclusive), above);
+    t.same(walkKeys(core, true, probe, inclusive), below);
+  }
+}
+
+for (const [name, makeKey] of Object.entries(kinds)) {
+  void t.test(`random changes, ${name}`, async (t) => {
+    const random = randomFrom(testSeed(t));
+    const draw: Draw = (below) => Math.floor(random() * below);
+    const core = emptyCore(4);
+    const model = new Set<string>();
+    for (let step = 0; step < 24_000; step++) {
+      const deleting = Math.floor(step / 6000) % 2 === 0 ? 0.2 : 0.85;
+      const key = makeKey(draw);
+      if (random() < deleting) {
+        del(core, key);
+        model.delete(hex(key));
+      } else {
+        // Now and then longer than the block: the entry moves.
+        put(core, key, 'v'.repeat(draw(60)));
+        model.add(hex(key));
+      }
+      if (step % 6000 === 5999) checkAgainst(t, core, model, draw, makeKey);
+    }
+    for (const key of model) del(core, Buffer.from(key, 'hex'));
+    t.equal(checkTree(core), 0);
+  });
+}
+
+void t.test('keys in order fill their leaves; a queue gives its nodes back', async (t) => {
+  const core = emptyCore(2);
+  const key = (i: number): string => `k${String(i).padStart(8, '0')}`;
+  for (let i = 0; i < 20_000; i++) put(core, key(i));
+  t.equal(checkTree(core), 20_000);
+  const full = indexOf(core).region.words[REGION_USED_UNITS] * 8;
+  t.ok(full < 20_000 * 10, `${full} bytes for 20,000 keys in order`);
+  for (let i = 20_000; i < 120_000; i++) {
+    put(core, key(i));
+    del(core, key(i - 20_000));
+  }
+  t.equal(checkTree(core), 20_000);
+  const used = indexOf(core).region.words[REGION_USED_UNITS] * 8;
+  t.ok(used < full * 1.2, `${used} bytes after 100,000 keys went through, ${full} before`);
+  for (let i = 119_999; i >= 100_000; i--) del(core, key(i));
+  t.equal(checkTree(core), 0);
+});
+
+void t.test('an index built in bulk is the one that grew', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const draw: Draw = (below) => Math.floor(random() * below);
+  for (const count of [0, 1, 2, 117, 118, 5000, 30_000]) {
+    const core = emptyCore(4);
+    const model = new Set<string>();
+    while (model.size < count) {
+      const key = kinds[['digits', 'bytes', 'few', 'long'][draw(4)]](draw);
+      // Ties in the eight bytes behind the shared ones.
+      const id = hex(Buffer.concat([Buffer.from('tie'), key]));
+      put(core, Buffer.from(id, 'hex'));
+      model.add(id);
+    }
+    const { shards } = core;
+    const region = new Region(createRegionBuffer(2 ** 30), core.words);
+    t.ok(createIndex(region));
+    let shared = sampleShared(shards);
+    const runs = [0, 1, 2].map((part) => {
+      for (;;) {
+        const run = sortRun(
+          shards,
+          shards.filter((_, i) => i % 3 === part),
+          shared,
+        );
+        if (typeof run !== 'number') return run;
+        shared = run;
+      }
+    });
+    // A run that was sorted with another number of shared bytes is of no use: sort all with the least.
+    const settled = [0, 1, 2].map((part) =>
+      sortRun(
+        shards,
+        shards.filter((_, i) => i % 3 === part),
+        shared,
+      ),
+    );
+    t.equal(runs.length, 3);
+    t.ok(buildIndex(region, shards, settled.map((run) => (typeof run === 'number' ? t.fail('still too many shared bytes') : run)) as never));
+    const built = Object.assign(Object.create(core) as Core, {
+      index: new OrderedIndex(
+        region,
+        shards.map((shard) => shard.region),
+        1,
+      ),
+    });
+    t.equal(checkTree(built), count);
+    t.same(walkKeys(built, false), [...model].sort());
+  }
+});
