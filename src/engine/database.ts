@@ -5,9 +5,7 @@
  * Public methods check their arguments here; what they call trusts them.
  */
 
-import { EventEmitter } from 'node:events';
 import { describe, FlashVectorError } from '../base/errors.js';
-import { lsnFrom } from '../base/lsn.js';
 import {
   checkDeleteOptions,
   checkPutOptions,
@@ -21,36 +19,19 @@ import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, OPERATION_DELE
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
 import { encodeKey } from '../table/key-codec.js';
-import type { ShardEntry } from '../table/shard.js';
 import { EncodedBatch } from './batch.js';
 import { ChainedBatch } from './chained-batch.js';
-import type { CheckpointReport, CheckpointStats } from './checkpoints.js';
+import type { CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
+import type { Key } from './key.js';
+import { StoreReads } from './store-reads.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { CONFLICT, DEFER, Writer, conflictError, isDeferred, type Condition } from './writer.js';
 
-/** UTF-8 string or bytes, 1 to 65,535 bytes long. A string and its UTF-8 bytes are the same key. */
-export type Key = string | Uint8Array;
-
-export interface Entry<V = unknown> {
-  value: V;
-  /** LSN of the write that made this value: the version for `ifVersion`. */
-  lsn: number;
-}
-
 export type BatchOperation = { type: 'put'; key: Key; value: unknown } | { type: 'del'; key: Key };
 
-interface FlashVectorEvents {
-  error: [error: Error];
-  /** A checkpoint has ended, for whatever reason it was made; on the owner's object. */
-  checkpoint: [report: CheckpointReport];
-  readonly: [cause: Error];
-  close: [];
-}
-
 const DURABILITIES: Record<Durability, number> = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
-const GET_SAMPLE_MASK = 63;
 const PUT_SAMPLE_MASK = 15;
 /** Tries of `update` against other writers of the same key before it gives up with FV_CONFLICT. */
 const UPDATE_ATTEMPTS = 1000;
@@ -64,137 +45,17 @@ export interface Lifecycle {
   readonly checkpoints: CheckpointStats | undefined;
 }
 
-export class FlashVector extends EventEmitter<FlashVectorEvents> implements AsyncDisposable {
-  readonly #core: Core;
+export class FlashVector extends StoreReads implements AsyncDisposable {
   readonly #writer: Writer;
   readonly #lifecycle: Lifecycle;
-  readonly #counters: Float64Array;
-  readonly #words: Int32Array;
-  #gets = 0;
   #puts = 0;
   #closed: Promise<void> | undefined;
-  #detached = false;
 
   /** @internal Use `open` or `attach`. */
   constructor(core: Core, writer: Writer, lifecycle: Lifecycle) {
-    super();
-    this.#core = core;
+    super(core);
     this.#writer = writer;
     this.#lifecycle = lifecycle;
-    this.#counters = core.metrics.counters;
-    this.#words = core.words;
-  }
-
-  // Reading -----------------------------------------------------------------------------------
-
-  /**
-   * The value under `key`, or `undefined`. The value is the caller's own copy.
-   * Cost: well under a microsecond for small values; never waits for the disk.
-   * @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED`
-   * @example db.get('user:1') // { name: 'Ada' }
-   */
-  get(key: Key): unknown {
-    if ((++this.#gets & GET_SAMPLE_MASK) === 0) return this.#getSampled(key);
-    return this.#get(key);
-  }
-
-  #get(key: Key): unknown {
-    if (this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING || this.#detached) throw this.#core.control.closedError();
-    return this.#read(key);
-  }
-
-  #read(key: Key): unknown {
-    const core = this.#core;
-    const scratch = core.scratch;
-    encodeKey(scratch, key);
-    const shard = core.shards[scratch.keyHash & core.shardMask];
-    const value = shard.get();
-    const counters = this.#counters;
-    counters[M.COUNTER_READS]++;
-    if (value !== undefined) {
-      counters[M.COUNTER_HITS]++;
-      counters[M.COUNTER_BYTES_READ] += shard.valueLength;
-    }
-    return value;
-  }
-
-  #getSampled(key: Key): unknown {
-    const started = performance.now();
-    const value = this.#get(key);
-    this.#core.metrics.record(M.HISTOGRAM_GET, (performance.now() - started) * 1e6);
-    return value;
-  }
-
-  /** Whether `key` has a value. @throws as `get` */
-  has(key: Key): boolean {
-    this.#checkReadable();
-    const core = this.#core;
-    encodeKey(core.scratch, key);
-    const found = core.shards[core.scratch.keyHash & core.shardMask].has();
-    this.#counters[M.COUNTER_READS]++;
-    if (found) this.#counters[M.COUNTER_HITS]++;
-    return found;
-  }
-
-  /** Values of several keys, in their order; `undefined` where there is none. @throws as `get` */
-  getMany(keys: readonly Key[]): unknown[] {
-    if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
-    const values: unknown[] = [];
-    for (const key of keys) values.push(this.#get(key as Key));
-    return values;
-  }
-
-  /** The value with its version, or `undefined`. @throws as `get` */
-  getEntry(key: Key): Entry | undefined {
-    this.#checkReadable();
-    return this.#entry(key);
-  }
-
-  /** For writes that are finished while the store is closing, too. */
-  #entry(key: Key): Entry | undefined {
-    const value = this.#read(key);
-    if (value === undefined) return undefined;
-    const core = this.#core;
-    const shard = core.shards[core.scratch.keyHash & core.shardMask];
-    return { value, lsn: lsnFrom(shard.lsnLow, shard.lsnHigh) };
-  }
-
-  /** Number of keys. @throws FlashVectorError `FV_CLOSED` */
-  get size(): number {
-    this.#checkReadable();
-    let size = 0;
-    for (const shard of this.#core.shards) size += shard.entryCount;
-    return size;
-  }
-
-  /**
-   * All entries, in no particular order. Each key that is there from beginning to end comes exactly
-   * once; of what changes meanwhile some is seen and some is not.
-   */
-  *entries(): IterableIterator<[key: Key, value: unknown]> {
-    for (const entry of this.#walk()) yield [entry.key, entry.value];
-  }
-
-  /** All keys; see `entries`. */
-  *keys(): IterableIterator<Key> {
-    for (const entry of this.#walk()) yield entry.key;
-  }
-
-  /** All values; see `entries`. */
-  *values(): IterableIterator<unknown> {
-    for (const entry of this.#walk()) yield entry.value;
-  }
-
-  *#walk(): IterableIterator<ShardEntry> {
-    for (const shard of this.#core.shards) {
-      let prefix = 0;
-      while (prefix < 0x1_0000_0000) {
-        this.#checkReadable();
-        const found: ShardEntry[] = [];
-        prefix = shard.walk(prefix, found);
-        yield* found;
-      }
-    }
   }
 
   // Writing -----------------------------------------------------------------------------------
@@ -214,14 +75,14 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     if ((++this.#puts & PUT_SAMPLE_MASK) !== 0) return this.#put(key, value, options);
     const started = performance.now();
     const promise = this.#put(key, value, options);
-    this.#core.metrics.record(M.HISTOGRAM_PUT_APPLIED, (performance.now() - started) * 1e6);
+    this.core.metrics.record(M.HISTOGRAM_PUT_APPLIED, (performance.now() - started) * 1e6);
     return promise;
   }
 
   #put(key: Key, value: unknown, options: PutOptions | undefined): Promise<number> {
     try {
       this.#checkWritable();
-      const core = this.#core;
+      const core = this.core;
       let condition: Condition = 'none';
       let durability = core.durability;
       if (options !== undefined) {
@@ -232,8 +93,8 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       core.codec.prepare(value);
       encodeKey(core.scratch, key);
       core.codec.place(value);
-      this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
-      this.#counters[M.COUNTER_PUTS]++;
+      this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
+      this.counters[M.COUNTER_PUTS]++;
       return this.#write(OPERATION_PUT, condition, durability);
     } catch (error) {
       return Promise.reject(error);
@@ -246,7 +107,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   del(key: Key, options?: DeleteOptions): Promise<number> {
     try {
       this.#checkWritable();
-      const core = this.#core;
+      const core = this.core;
       let condition: Condition = 'none';
       let durability = core.durability;
       if (options !== undefined) {
@@ -259,7 +120,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       scratch.valueType = 0;
       scratch.valueLength = 0;
       scratch.valueBytes = null;
-      this.#counters[M.COUNTER_DELETES]++;
+      this.counters[M.COUNTER_DELETES]++;
       return this.#write(OPERATION_DELETE, condition, durability);
     } catch (error) {
       return Promise.reject(error);
@@ -272,7 +133,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     const lsn = writer.deferring ? DEFER : writer.tryWrite(type, condition, durability, 0);
     if (isDeferred(lsn)) return this.#countConflict(writer.deferWrite(type, condition, durability), condition);
     if (lsn === CONFLICT) {
-      this.#counters[M.COUNTER_CONFLICTS]++;
+      this.counters[M.COUNTER_CONFLICTS]++;
       return Promise.reject(conflictError());
     }
     if (condition === 'none') return writer.acks.join(lsn, durability);
@@ -282,7 +143,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   #countConflict(promise: Promise<number>, condition: Condition): Promise<number> {
     if (condition === 'none') return promise;
     return promise.catch((error: unknown) => {
-      if (error instanceof FlashVectorError && error.code === 'FV_CONFLICT') this.#counters[M.COUNTER_CONFLICTS]++;
+      if (error instanceof FlashVectorError && error.code === 'FV_CONFLICT') this.counters[M.COUNTER_CONFLICTS]++;
       throw error;
     });
   }
@@ -298,7 +159,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   batch(): ChainedBatch;
   batch(operations: readonly BatchOperation[], options?: WriteOptions): Promise<number>;
   batch(operations?: readonly BatchOperation[], options?: WriteOptions): ChainedBatch | Promise<number> {
-    if (operations === undefined) return new ChainedBatch(this.#core, (batch, chainedOptions) => this.#writeBatch(batch, chainedOptions));
+    if (operations === undefined) return new ChainedBatch(this.core, (batch, chainedOptions) => this.#writeBatch(batch, chainedOptions));
     try {
       this.#checkWritable();
       if (!Array.isArray(operations)) throw new TypeError(`batch takes an array of operations, not ${describe(operations)}`);
@@ -315,8 +176,8 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     if (type !== 'put' && type !== 'del')
       throw new TypeError(`batch: operation ${index} has type ${describe(type)}; allowed is 'put' or 'del'`);
     try {
-      if (operation.type === 'put') batch.put(this.#core, operation.key, operation.value);
-      else batch.del(this.#core, operation.key);
+      if (operation.type === 'put') batch.put(this.core, operation.key, operation.value);
+      else batch.del(this.core, operation.key);
     } catch (error) {
       if (error instanceof FlashVectorError)
         throw new FlashVectorError(error.code, `batch: operation ${index}: ${error.message}`, { cause: error.cause });
@@ -327,13 +188,13 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
 
   #writeBatch(batch: EncodedBatch, options: WriteOptions | undefined): Promise<number> {
     this.#checkWritable();
-    let durability = this.#core.durability;
+    let durability = this.core.durability;
     if (options !== undefined) {
       checkWriteOptions('batch', options);
       if (options.durability !== undefined) durability = DURABILITIES[options.durability];
     }
-    if (batch.count === 0) return Promise.resolve(this.#core.control.lastLsn);
-    const counters = this.#counters;
+    if (batch.count === 0) return Promise.resolve(this.core.control.lastLsn);
+    const counters = this.counters;
     counters[M.COUNTER_BATCHES]++;
     counters[M.COUNTER_BYTES_WRITTEN] += batch.length * 4;
     for (let i = 0; i < batch.count; i++) counters[batch.typeOf(i) === OPERATION_PUT ? M.COUNTER_PUTS : M.COUNTER_DELETES]++;
@@ -352,11 +213,11 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       this.#checkWritable();
       if (typeof by !== 'number' || !Number.isFinite(by)) throw new TypeError(`increment: by must be a finite number, not ${describe(by)}`);
       if (options !== undefined) checkWriteOptions('increment', options);
-      const core = this.#core;
+      const core = this.core;
       const durability = options?.durability === undefined ? core.durability : DURABILITIES[options.durability];
       encodeKey(core.scratch, key);
-      this.#counters[M.COUNTER_PUTS]++;
-      this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + 8;
+      this.counters[M.COUNTER_PUTS]++;
+      this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + 8;
       const writer = this.#writer;
       const result = { value: 0 };
       const copy = typeof key === 'string' ? key : Uint8Array.prototype.slice.call(key);
@@ -383,7 +244,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       this.#checkWritable();
       if (typeof fn !== 'function') throw new TypeError(`update: fn must be a function, not ${describe(fn)}`);
       if (options !== undefined) checkWriteOptions('update', options);
-      const core = this.#core;
+      const core = this.core;
       const durability = options?.durability === undefined ? core.durability : DURABILITIES[options.durability];
       const copy = typeof key === 'string' ? key : (Uint8Array.prototype.slice.call(key) as Uint8Array);
       const writer = this.#writer;
@@ -399,9 +260,9 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   }
 
   #tryUpdate<V>(key: Key, fn: (value: V | undefined) => V, durability: number, patienceMs: number, result: { value: V }): number {
-    const core = this.#core;
+    const core = this.core;
     for (let attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
-      const entry = this.#entry(key);
+      const entry = this.readEntry(key);
       const value = fn(entry?.value as V | undefined);
       core.codec.prepare(value);
       encodeKey(core.scratch, key);
@@ -410,12 +271,12 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
       if (lsn === CONFLICT) continue;
       if (lsn > 0) {
         result.value = value;
-        this.#counters[M.COUNTER_PUTS]++;
-        this.#counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
+        this.counters[M.COUNTER_PUTS]++;
+        this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
       }
       return lsn;
     }
-    this.#counters[M.COUNTER_CONFLICTS]++;
+    this.counters[M.COUNTER_CONFLICTS]++;
     return CONFLICT;
   }
 
@@ -423,7 +284,7 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   async flush(): Promise<number> {
     this.#checkWritable();
     await this.#writer.idle();
-    const { control, staging } = this.#core;
+    const { control, staging } = this.core;
     const lsn = control.lastLsn;
     await this.#writer.makeDurable(lsn);
     staging.reclaim();
@@ -433,12 +294,12 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   // Life --------------------------------------------------------------------------------------
 
   get status(): Status {
-    return this.#detached ? 'closed' : statusName(this.#core.control.status);
+    return this.isDetached ? 'closed' : statusName(this.core.control.status);
   }
 
   /** What another thread needs to `attach`: pass it in `workerData` or a message. */
   get handle(): StoreHandle {
-    return this.#core.handle;
+    return this.core.handle;
   }
 
   /**
@@ -477,16 +338,16 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
   /** Counts, sizes and latencies of the whole store. Cost: some 100 µs; disturbs nobody. */
   stats(): Stats {
     this.#foldContention();
-    return { ...collectStats(this.#core), checkpoints: this.#lifecycle.checkpoints };
+    return { ...collectStats(this.core), checkpoints: this.#lifecycle.checkpoints };
   }
 
   #foldContention(): void {
-    for (const shard of this.#core.shards) {
-      this.#counters[M.COUNTER_OPTIMISTIC_RETRIES] += shard.retries;
+    for (const shard of this.core.shards) {
+      this.counters[M.COUNTER_OPTIMISTIC_RETRIES] += shard.retries;
       shard.retries = 0;
     }
-    this.#counters[M.COUNTER_LOCK_WAITS] += this.#core.ring.lockWaits;
-    this.#core.ring.lockWaits = 0;
+    this.counters[M.COUNTER_LOCK_WAITS] += this.core.ring.lockWaits;
+    this.core.ring.lockWaits = 0;
   }
 
   /**
@@ -505,7 +366,8 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     } finally {
       this.#foldContention();
       this.#writer.dispose();
-      this.#detached = true;
+      this.views.close();
+      this.isDetached = true;
       this.emit('close');
     }
   }
@@ -514,15 +376,11 @@ export class FlashVector extends EventEmitter<FlashVectorEvents> implements Asyn
     return this.close();
   }
 
-  #checkReadable(): void {
-    if (this.#detached || this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING) throw this.#core.control.closedError();
-  }
-
   #checkWritable(): void {
-    const status = this.#words[L.CONTROL_STATUS];
+    const status = this.words[L.CONTROL_STATUS];
     if (status === L.STATUS_OPEN && this.#closed === undefined) return;
-    if (status === L.STATUS_READONLY && this.#closed === undefined) throw this.#core.control.readonlyError();
-    throw this.#core.control.closedError();
+    if (status === L.STATUS_READONLY && this.#closed === undefined) throw this.core.control.readonlyError();
+    throw this.core.control.closedError();
   }
 }
 

@@ -135,7 +135,10 @@ export class Repair {
         // What was used up may have been made sure of by who is waiting for this burial.
         index.reserveLocked(1, R.KEY_BYTES_MAX);
       }
-      for (const { shard, blocks } of found) shard.repairMemoryLocked(blocks, notedBlocks(this.#control, shard.index, slot));
+      for (const { shard, blocks } of found) {
+        shard.repairMemoryLocked(blocks, notedBlocks(this.#control, shard.index, slot));
+        shard.removeBareTombstonesLocked(blocks.entries);
+      }
     } finally {
       index?.unlock();
     }

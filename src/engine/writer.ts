@@ -171,7 +171,7 @@ export class Writer {
       throw error;
     }
     try {
-      if (!ordered.reserveLocked(1, this.#core.scratch.keyLength)) {
+      if (!ordered.reserveLocked(entry === ABSENT ? 1 : 0, this.#core.scratch.keyLength)) {
         shard.giveBackLocked();
         throw memoryFull();
       }
@@ -291,7 +291,7 @@ export class Writer {
     try {
       ordered?.lock();
       try {
-        if (ordered !== undefined && !ordered.reserveLocked(1, core.scratch.keyLength)) throw memoryFull();
+        if (ordered !== undefined && !ordered.reserveLocked(entry === ABSENT ? 1 : 0, core.scratch.keyLength)) throw memoryFull();
         at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
         if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
         const lsn = this.#publishStaged(at, staged, bytes, durability);
@@ -384,7 +384,7 @@ export class Writer {
       this.#takeBlocks(batch, blocks, notes);
       index?.lock();
       try {
-        if (index !== undefined && !index.reserveLocked(batch.count, batch.keyBytesMax)) throw memoryFull();
+        if (index !== undefined && !this.#reserveIndexLocked(batch, index)) throw memoryFull();
         at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
         if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
         const low = ring.words[at + R.RECORD_LSN_LOW];
@@ -404,6 +404,21 @@ export class Writer {
     } finally {
       if (at < 0) this.#giveBlocks(batch, blocks, notes);
     }
+  }
+
+  #reserveIndexLocked(batch: EncodedBatch, index: OrderedIndex): boolean {
+    let puts = 0;
+    for (let i = 0; i < batch.count; i++) if (batch.typeOf(i) === R.OPERATION_PUT) puts++;
+    if (index.reserveLocked(puts, batch.keyBytesMax)) return true;
+    // Not for every put, then: for those of new keys, and as many as the batch deletes and may put again.
+    const { scratch, shards, shardMask } = this.#core;
+    let insertions = 0;
+    for (let i = 0; i < batch.count; i++) {
+      batch.load(i, scratch);
+      const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
+      if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) insertions++;
+    }
+    return index.reserveLocked(Math.min(insertions, puts), batch.keyBytesMax);
   }
 
   /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */

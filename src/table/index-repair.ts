@@ -118,7 +118,7 @@ export function reconcileIndex(index: OrderedIndex, contents: readonly ShardCont
 
 /** Replaces a leaf by a copy without references that lead nowhere. An empty leaf is one too. */
 function removeStale(index: OrderedIndex, pointer: number, entries: ReadonlyMap<number, UnitSet>): void {
-  const reserved = index.reserveLocked(1, 0);
+  const reserved = index.reserveLocked(0, 0);
   assert(reserved, 'there is memory for what a dead thread has left to do');
   const nodes = new NodePool(index.region);
   const copy = nodes.take();

@@ -66,6 +66,8 @@ import { storeSeparator } from './separator.js';
 
 /** Free nodes that one change may need, all levels splitting. */
 const NODES_AHEAD = 3 * LEVELS_MAX;
+/** Free nodes that a removal may need at once; it gives back as many. */
+const NODES_REMOVING = 6;
 /** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
 const MERGE_BELOW = LEAF_SLOTS >>> 2;
 const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
@@ -132,19 +134,23 @@ export class OrderedIndex {
   }
 
   /**
-   * Makes sure that `count` keys can be inserted and as many removed, without fail, until the lock is released.
-   * @param keyBytes length of the longest of them
+   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released.
+   * What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
+   * @param keyBytes length of the longest key
    * @returns false when there is no memory
    */
-  reserveLocked(count: number, keyBytes: number): boolean {
+  reserveLocked(insertions: number, keyBytes: number): boolean {
     const { region } = this;
     const words = region.words;
+    const ready = words[REGION_INDEX_FREE_COUNT];
+    if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
-    const splits = Math.min(count, words[REGION_INDEX_NODES] + Math.ceil((2 * count) / LEAF_SLOTS));
-    const nodes = splits + NODES_AHEAD - words[REGION_INDEX_FREE_COUNT];
+    const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
+    const nodes = splits + NODES_AHEAD - ready;
     const separatorBytes = keyBytes + 8;
-    // Separators of many lengths open a slab each.
-    const slabs = keyBytes <= 500 ? Math.min(splits + 1, 48) * CHUNK_BYTES + splits * separatorBytes : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
+    // Separators open a slab for every size of block that they have.
+    const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);
+    const slabs = keyBytes <= 500 ? sizes * CHUNK_BYTES + splits * (separatorBytes + 8) : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
     return reserveTop(region, Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs);
   }
 

@@ -888,7 +888,22 @@ export class Shard {
     return max;
   }
 
-  /** Removes a tombstone that `locateVersion` found, from index and table. */
+  /** Removes tombstones without versions: what a thread leaves that dies while it reclaims. @param entries units, of a shard that has been repaired */
+  removeBareTombstonesLocked(entries: readonly number[]): void {
+    const { region, scratch } = this;
+    for (const unit of entries) {
+      const { words } = region;
+      const entry = unit * 2;
+      if (!E.isTombstone(words, entry) || words[entry + E.ENTRY_OLDER] !== 0) continue;
+      scratch.keyLength = words[entry] & KEY_LENGTH_MASK;
+      const from = (entry + E.ENTRY_HEADER_WORDS) * 4;
+      region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(scratch.keyLength) * 4);
+      scratch.keyHash = hashWords(scratch, scratch.keyLength);
+      if (this.table.locate(scratch) === entry) this.#removeTombstone(entry);
+    }
+  }
+
+  /** Removes a tombstone whose slot was found just now, from index and table. */
   #removeTombstone(entry: number): void {
     const { region, ordered } = this;
     const { words } = region;
@@ -896,7 +911,7 @@ export class Shard {
       ordered.lock();
       try {
         // Without memory for a changed leaf the tombstone stays, and goes with the next write of its key.
-        if (!ordered.reserveLocked(1, 0)) return;
+        if (!ordered.reserveLocked(0, 0)) return;
         this.#entryProbe.setWords(words, entry + E.ENTRY_HEADER_WORDS, words[entry] & KEY_LENGTH_MASK);
         ordered.removeLocked(this.#entryProbe);
       } finally {

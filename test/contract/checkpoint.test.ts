@@ -62,7 +62,7 @@ void t.test('a checkpoint holds everything, the log before it goes, recovery tak
 
   const phases = new Set<string>();
   db = await open(folder, { walSegmentBytes: SEGMENT, shards: 4, onProgress: (progress) => phases.add(progress.phase) });
-  t.same([...phases], ['load', 'replay', 'done']);
+  t.same([...phases], ['load', 'replay', 'index', 'done']);
   verify(t, db, 3500);
   t.equal((db.get('long') as string).length, 900_000);
   t.equal(db.get('bytes'), undefined);

@@ -21,6 +21,8 @@ import { REGION_DEPTH, REGION_SEGMENTS, REGION_USED_UNITS, Region } from '../../
 import { claimSlot, noteBlock, threadWord } from '../../src/memory/registry.js';
 import { allocate, classAt, classOf, free } from '../../src/memory/slabs.js';
 import { RingReader } from '../../src/memory/ring-reader.js';
+import type { Snapshot } from '../../src/engine/snapshot.js';
+import { checkTree } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
 
 const SLOT = 2;
@@ -63,6 +65,16 @@ class Fate {
             const step = end - start > 64 ? (end - start + 1) >>> 1 : 1;
             for (let i = start; i < end; i += step) if (this.#step()) target.fill(value, i, Math.min(end, i + step));
           };
+        if (name === 'copyWithin')
+          return (to: number, start: number, end: number) => {
+            // In two parts, from the end that is not overwritten first.
+            const middle = (end - start) >>> 1;
+            const parts = [
+              [to, start, start + middle],
+              [to + middle, start + middle, end],
+            ];
+            for (const [into, from, until] of to > start ? parts.reverse() : parts) if (this.#step()) target.copyWithin(into, from, until);
+          };
         throw new Error(`words.${String(name)} is not watched`);
       },
       set: (target, name, value: number) => {
@@ -98,6 +110,7 @@ function mortal(handle: StoreHandle): { fate: Fate; db: FlashVector; writer: Wri
   const fate = new Fate(handle);
   for (const shard of core.shards) watchWords(shard.region, fate);
   watchWords(core.ring, fate);
+  if (core.index !== undefined) watchWords(core.index.region, fate);
   const writer = new Writer(core);
   const db = new FlashVector(core, writer, {
     close: () => Promise.resolve(),
@@ -137,6 +150,28 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
     return kinds;
   };
 
+  // The owner has snapshots open all the while: what they see must not change.
+  const ownerWriter = new Writer(core);
+  const owner = new FlashVector(core, ownerWriter, {
+    close: () => Promise.resolve(),
+    checkpoint: () => Promise.resolve(0),
+    backup: () => Promise.resolve(0),
+    checkpoints: undefined,
+  });
+  const open: { snapshot: Snapshot; model: Map<string, unknown> }[] = [];
+  let compared = 0;
+  const compare = (round: number): void => {
+    for (const { snapshot, model: then } of open) {
+      compared++;
+      const found = new Map(snapshot.entries() as Iterable<[string, unknown]>);
+      if (found.size !== then.size) t.fail(`round ${round}: a snapshot has ${found.size} entries instead of ${then.size}`);
+      for (const [key, v] of then) {
+        if (isDeepStrictEqual(found.get(key), v) && isDeepStrictEqual(snapshot.get(key), v)) continue;
+        t.fail(`round ${round}: a snapshot sees ${key} wrongly`);
+        return;
+      }
+    }
+  };
   let victim = mortal(handle);
   let deaths = 0;
   let published = 0;
@@ -182,7 +217,7 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
         const at = L.shardWord(shard);
         if (words[at + L.SHARD_LOCK] !== 0 || (words[at + L.SHARD_VERSION] & 1) !== 0) t.fail('a lock or an odd version stays');
       }
-      for (const lock of [L.CONTROL_LOG_LOCK, L.CONTROL_STAGING_LOCK, L.CONTROL_DICTIONARY_LOCK])
+      for (const lock of [L.CONTROL_INDEX_LOCK, L.CONTROL_LOG_LOCK, L.CONTROL_STAGING_LOCK, L.CONTROL_DICTIONARY_LOCK])
         if (words[lock] !== 0) t.fail('a lock stays');
       if (words[threadWord(control, SLOT) + L.THREAD_ID] !== 0) t.fail('the slot stays');
       victim.writer.dispose();
@@ -203,6 +238,14 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
       t.fail(`round ${round}, death ${deaths}: ${key} is wrong; the write counts: ${applied}`);
       return;
     }
+    if (integer(100) === 0 && open.length < 3) open.push({ snapshot: owner.snapshot(), model: new Map(model) });
+    if (integer(200) === 0) open.shift()?.snapshot.close();
+    if (round % 499 === 0) {
+      compare(round);
+      const sorted = [...owner.keys()];
+      t.same(sorted, [...model.keys()].sort(), 'the keys are there in order');
+      checkTree(core);
+    }
     if (round % 97 !== 0 && !died) continue;
     let size = 0;
     for (const shard of core.shards) size += shard.entryCount;
@@ -211,6 +254,12 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
       return;
     }
   }
+  compare(Infinity);
+  t.ok(compared > 20, `${compared} snapshots compared`);
+  for (const { snapshot } of open) snapshot.close();
+  // What the snapshots kept is freed from the event loop.
+  for (let turn = 0; turn < 1000 && core.shards.some((shard) => shard.hasVersions()); turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (const shard of core.shards) t.notOk(shard.hasVersions(), 'no old version stays');
   const db = victim.db;
   let wrong = 0;
   for (const [key, v] of model) if (!isDeepStrictEqual(db.get(key), v)) wrong++;
@@ -218,6 +267,8 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
   t.equal([...db.keys()].length, model.size);
   t.ok(published > DEATHS / 20 && published < DEATHS, `${published} of ${deaths} deaths were after publication`);
   for (const key of model.keys()) await db.del(key, { durability: 'memory' }).then(() => drain());
+  t.equal(checkTree(core), 0);
+  ownerWriter.dispose();
   for (const shard of core.shards) {
     shard.region.refresh();
     t.ok(shard.region.words[REGION_USED_UNITS] * 8 < 400_000, 'what remains are tables, not lost blocks');
@@ -264,6 +315,7 @@ async function dieAt(t: Tap.Test, from: StoreHandle, key: string, left: number, 
   for (const name of keys) if (db.get(name) !== name) missing++;
   const found = db.get(key);
   const walked = [...db.keys()].length;
+  checkTree(core);
   const right = (found === undefined || found === 'new') && walked === keys.length + (found === undefined ? 0 : 1);
   if (missing > 0 || !right || shard.entryCount !== walked || core.control.lastLsn < before - 1)
     t.fail(`store ${left}: ${missing} missing, ${walked} walked`);

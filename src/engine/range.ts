@@ -1,0 +1,195 @@
+/**
+ * Ranges: what callers say, checked; and reading one in order, entry by entry, as of a moment.
+ *
+ * The reader takes a leaf's references from the ordered index and reads each entry under its shard's version. If the leaf was
+ * replaced meanwhile, what was read from its last reference may be anything: it is read again, from the last key that was good.
+ */
+
+import { FlashVectorError, describe } from '../base/errors.js';
+import { IndexCursor } from '../table/index-cursor.js';
+import { decodeKey, encodeKey } from '../table/key-codec.js';
+import { KeyProbe, compareKeys } from '../table/key-probe.js';
+import { INVISIBLE, type View } from '../table/shard.js';
+import type { Core } from './core.js';
+import type { Key } from './key.js';
+
+/** A range of keys, ordered by their bytes. Bounds that are not given are open. */
+export interface Range {
+  gt?: Key;
+  gte?: Key;
+  lt?: Key;
+  lte?: Key;
+  /** Only keys that begin with it. */
+  prefix?: Key;
+  /** From the last key to the first. `false`. */
+  reverse?: boolean;
+  /** At most so many. No limit. */
+  limit?: number;
+}
+
+interface Bound {
+  key: KeyProbe;
+  inclusive: boolean;
+}
+
+/** A range that has been checked. */
+export interface Bounds {
+  low: Bound | undefined;
+  high: Bound | undefined;
+  reverse: boolean;
+  limit: number;
+}
+
+const NAMES = new Set(['gt', 'gte', 'lt', 'lte', 'prefix', 'reverse', 'limit', 'snapshot']);
+
+function probeOf(core: Core, key: Key): KeyProbe {
+  encodeKey(core.scratch, key);
+  const probe = KeyProbe.own();
+  const source = KeyProbe.ofScratch(core.scratch);
+  source.length = core.scratch.keyLength;
+  probe.set(source);
+  return probe;
+}
+
+/** The first key behind all that begin with `prefix`, or `undefined` when there is none. */
+function behindPrefix(prefix: KeyProbe): KeyProbe | undefined {
+  const bytes = Buffer.from(prefix.bytes.subarray(0, prefix.length));
+  let length = bytes.length;
+  while (length > 0 && bytes[length - 1] === 0xff) length--;
+  if (length === 0) return undefined;
+  bytes[length - 1]++;
+  const padded = Buffer.alloc((length + 3) & ~3);
+  bytes.copy(padded, 0, 0, length);
+  const probe = KeyProbe.own();
+  probe.setWords(new Int32Array(padded.buffer, padded.byteOffset, padded.length >>> 2), 0, length);
+  return probe;
+}
+
+/** Of two bounds the one that leaves less. @param sign 1 for lower bounds, -1 for upper ones */
+function tighter(a: Bound | undefined, b: Bound | undefined, sign: 1 | -1): Bound | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  const order = sign * compareKeys(a.key.words, a.key.at, a.key.length, b.key.words, b.key.at, b.key.length);
+  if (order !== 0) return order > 0 ? a : b;
+  return a.inclusive ? b : a;
+}
+
+/**
+ * @throws TypeError for what is not a range; FlashVectorError FV_OPTION for an unknown name or a value that is not allowed, FV_KEY for a bound that
+ *   can be no key
+ */
+export function checkRange(core: Core, call: string, range: Range | undefined): Bounds {
+  const bounds: Bounds = { low: undefined, high: undefined, reverse: false, limit: Infinity };
+  if (range === undefined) return bounds;
+  if (typeof range !== 'object' || range === null || Array.isArray(range) || range instanceof Uint8Array)
+    throw new TypeError(`${call} takes a range such as { gte: 'a', lt: 'b' }, not ${describe(range)}`);
+  for (const name of Object.keys(range)) {
+    if (!NAMES.has(name)) throw new FlashVectorError('FV_OPTION', `${call}: a range has no ${describe(name)}; it takes ${[...NAMES].join(', ')}`);
+  }
+  const { gt, gte, lt, lte, prefix, reverse, limit } = range;
+  if (reverse !== undefined && typeof reverse !== 'boolean')
+    throw new FlashVectorError('FV_OPTION', `${call}: reverse is ${describe(reverse)}; allowed is true or false`);
+  if (limit !== undefined && limit !== Infinity && (!Number.isSafeInteger(limit) || limit < 0))
+    throw new FlashVectorError('FV_OPTION', `${call}: limit is ${describe(limit)}; allowed is a number of entries, 0 or more`);
+  bounds.reverse = reverse ?? false;
+  bounds.limit = limit ?? Infinity;
+  if (gt !== undefined) bounds.low = tighter(bounds.low, { key: probeOf(core, gt), inclusive: false }, 1);
+  if (gte !== undefined) bounds.low = tighter(bounds.low, { key: probeOf(core, gte), inclusive: true }, 1);
+  if (lt !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lt), inclusive: false }, -1);
+  if (lte !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lte), inclusive: true }, -1);
+  if (prefix !== undefined) {
+    const key = probeOf(core, prefix);
+    const behind = behindPrefix(key);
+    bounds.low = tighter(bounds.low, { key, inclusive: true }, 1);
+    if (behind !== undefined) bounds.high = tighter(bounds.high, { key: behind, inclusive: false }, -1);
+  }
+  return bounds;
+}
+
+/** Whether a key lies in a range. */
+export function isInside(bounds: Bounds, key: KeyProbe): boolean {
+  return !isOutside(bounds.low, key, 1) && !isOutside(bounds.high, key, -1);
+}
+
+function isOutside(bound: Bound | undefined, key: KeyProbe, sign: 1 | -1): boolean {
+  if (bound === undefined) return false;
+  const order = sign * compareKeys(key.words, key.at, key.length, bound.key.words, bound.key.at, bound.key.length);
+  return order < 0 || (order === 0 && !bound.inclusive);
+}
+
+export class RangeReader {
+  /** The entry that `advance` found: its key, and its value if it was wanted. */
+  key = KeyProbe.own();
+  value: unknown;
+  /** LSN words of the entry found. */
+  lsnLow = 0;
+  lsnHigh = 0;
+  keyFlags = 0;
+  readonly #core: Core;
+  readonly #bounds: Bounds;
+  readonly #view: View;
+  readonly #wantsValue: boolean;
+  readonly #cursor: IndexCursor;
+  readonly #start: Bound | undefined;
+  readonly #end: Bound | undefined;
+  /** Where the next key is read to: `key` stays good until then. */
+  #ahead = KeyProbe.own();
+  #state: 'before' | 'inside' | 'begun' | 'after' = 'before';
+
+  constructor(core: Core, bounds: Bounds, view: View, wantsValue: boolean) {
+    if (core.index === undefined)
+      throw new FlashVectorError('FV_OPTION', 'the store was opened with ordered: false, and has no ranges');
+    this.#core = core;
+    this.#bounds = bounds;
+    this.#view = view;
+    this.#wantsValue = wantsValue;
+    this.#cursor = new IndexCursor(core.index, bounds.reverse);
+    this.#start = bounds.reverse ? bounds.high : bounds.low;
+    this.#end = bounds.reverse ? bounds.low : bounds.high;
+  }
+
+  /** Goes to the next entry. @returns false at the end of the range */
+  advance(): boolean {
+    const cursor = this.#cursor;
+    const { reverse } = this.#bounds;
+    if (this.#state === 'after') return false;
+    if (this.#state === 'before') {
+      cursor.seek(this.#start?.key, this.#start?.inclusive ?? true);
+      this.#state = 'inside';
+    }
+    for (;;) {
+      const at = cursor.next;
+      if (at < 0 || at >= cursor.count) {
+        if (cursor.nextLeaf()) continue;
+        this.#state = 'after';
+        return false;
+      }
+      cursor.next = reverse ? at - 1 : at + 1;
+      const shard = this.#core.shards[cursor.shardOf[at]];
+      const value = shard.readAt(this.#view, cursor.units[at], this.#ahead, this.#wantsValue);
+      if (!cursor.isCurrent()) {
+        if (this.#state === 'begun') cursor.seek(this.key, false);
+        else cursor.seek(this.#start?.key, this.#start?.inclusive ?? true);
+        continue;
+      }
+      if (value === INVISIBLE) continue;
+      if (isOutside(this.#end, this.#ahead, reverse ? 1 : -1)) {
+        this.#state = 'after';
+        return false;
+      }
+      const before = this.key;
+      this.key = this.#ahead;
+      this.#ahead = before;
+      this.#state = 'begun';
+      this.value = value;
+      this.lsnLow = shard.lsnLow;
+      this.lsnHigh = shard.lsnHigh;
+      this.keyFlags = shard.keyFlags;
+      return true;
+    }
+  }
+
+  /** The key found, as the user sees it. */
+  decodeKey(): Key {
+    return decodeKey(this.key.bytes, 0, this.key.length, this.keyFlags);
+  }
+}

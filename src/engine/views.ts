@@ -1,0 +1,112 @@
+/**
+ * The moments at which this thread reads: registered in the snapshot table, shared by all who read at the same one, and given back.
+ *
+ * When nothing was written since the last one was opened, the next reader shares it: opening costs a few loads then. Versions that nobody needs
+ * any more after a close are freed in slices from the event loop, by whoever closed; the owner looks after those of dead threads.
+ */
+
+import * as L from '../memory/layout.js';
+import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import type { View } from '../table/shard.js';
+import type { Core } from './core.js';
+
+/** Old versions freed in one turn of the event loop: some 100 µs. */
+const RECLAIM_SLICE = 128;
+const RECLAIM_PER_LOCK = 16;
+
+interface Registered {
+  index: number;
+  lsn: number;
+  readers: number;
+}
+
+/** A moment to read at, until `release`. */
+export interface Lease extends View {
+  /** May be called again: then it does nothing. */
+  release(): void;
+}
+
+export class Views {
+  readonly #core: Core;
+  readonly #words: Int32Array;
+  #latest: Registered | undefined;
+  readonly #registered = new Set<Registered>();
+  #reclaiming = false;
+  #closed = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#words = core.words;
+  }
+
+  /** @throws FlashVectorError FV_MEMORY_FULL when too many are open, FV_TIMEOUT */
+  acquire(): Lease {
+    const core = this.#core;
+    let registered = this.#latest;
+    if (registered === undefined || registered.readers === 0 || registered.lsn !== core.control.lastLsn) {
+      const index = core.snapshots.open();
+      registered = { index, lsn: core.snapshots.lsnOf(index), readers: 0 };
+      this.#latest = registered;
+      this.#registered.add(registered);
+    }
+    registered.readers++;
+    const shared = registered;
+    let isOpen = true;
+    return {
+      lsn: shared.lsn,
+      nowMs: core.clock.now(),
+      release: () => {
+        if (!isOpen) return;
+        isOpen = false;
+        this.#release(shared);
+      },
+    };
+  }
+
+  #release(registered: Registered): void {
+    if (--registered.readers > 0 || this.#closed) return;
+    this.#registered.delete(registered);
+    if (this.#latest === registered) this.#latest = undefined;
+    this.#core.snapshots.close(registered.index);
+    this.reclaim();
+  }
+
+  /** Gives everything back, whoever still holds it. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const { index } of this.#registered) this.#core.snapshots.close(index);
+    this.#registered.clear();
+  }
+
+  /** Frees versions that nobody needs, a slice a turn, until none is left that can go. */
+  reclaim(): void {
+    if (this.#reclaiming || this.#closed || !this.#core.shards.some((shard) => shard.hasVersions())) return;
+    this.#reclaiming = true;
+    setImmediate(() => {
+      this.#reclaiming = false;
+      if (this.#closed || Atomics.load(this.#words, L.CONTROL_STATUS) > L.STATUS_READONLY) return;
+      if (this.#reclaimSlice()) this.reclaim();
+    }).unref();
+  }
+
+  /** @returns whether there may be more */
+  #reclaimSlice(): boolean {
+    const { shards, slot } = this.#core;
+    let left = RECLAIM_SLICE;
+    let more = false;
+    for (const shard of shards) {
+      if (left <= 0) return true;
+      if (!shard.hasVersions() || !tryAcquireWrite(this.#words, shard.lockWord, slot + 1, 0)) continue;
+      try {
+        shard.region.sync();
+        const freed = shard.reclaimLocked(RECLAIM_PER_LOCK);
+        left -= freed;
+        if (freed === RECLAIM_PER_LOCK) more = true;
+      } finally {
+        releaseWrite(this.#words, shard.lockWord);
+      }
+    }
+    return more;
+  }
+}
