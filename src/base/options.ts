@@ -165,14 +165,22 @@ export interface PutOptions {
   ifVersion?: number;
   /** Overrides the store's durability for this write. */
   durability?: Durability;
+  /** The entry is absent from so many milliseconds on, and is removed in the background. Without it the entry stays. */
+  ttl?: number;
 }
-export type DeleteOptions = Omit<PutOptions, 'ifAbsent'>;
+export type DeleteOptions = Omit<PutOptions, 'ifAbsent' | 'ttl'>;
 export type WriteOptions = Pick<PutOptions, 'durability'>;
 
 const ifVersion = integer(1, Number.MAX_SAFE_INTEGER);
+/** As far as a Date reaches. */
+const TTL_MS_MAX = 8.64e15;
+const ttlRule: Rule = {
+  allowed: 'a number of milliseconds above 0',
+  check: (value) => typeof value === 'number' && value > 0 && value <= TTL_MS_MAX,
+};
 const WRITE_RULES: Record<keyof WriteOptions, Rule> = { durability };
 const DELETE_RULES: Record<keyof DeleteOptions, Rule> = { ifVersion, durability };
-const PUT_RULES: Record<keyof PutOptions, Rule> = { ifAbsent: boolean, ifVersion, durability };
+const PUT_RULES: Record<keyof PutOptions, Rule> = { ifAbsent: boolean, ifVersion, durability, ttl: ttlRule };
 
 function checkCallOptions(call: string, options: object, rules: Record<string, Rule>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -194,4 +202,21 @@ export function checkDeleteOptions(options: DeleteOptions): void {
 
 export function checkWriteOptions(call: string, options: WriteOptions): void {
   checkCallOptions(call, options, WRITE_RULES);
+}
+
+/** @returns the ttl, in ms @throws FlashVectorError FV_OPTION */
+export function checkTtl(call: string, ttl: unknown): number {
+  checkOptions({ ttl }, { ttl: ttlRule }, call);
+  if (ttl === undefined) throw new FlashVectorError('FV_OPTION', `${call}: ttl is undefined; allowed is ${ttlRule.allowed}`);
+  return ttl as number;
+}
+
+export interface TransactionOptions extends WriteOptions {
+  /** How often the body runs again after it has met other writers, before `transaction` rejects with `FV_CONFLICT`. 100. */
+  maxRetries?: number;
+}
+const TRANSACTION_RULES: Record<keyof TransactionOptions, Rule> = { durability, maxRetries: integer(0, Number.MAX_SAFE_INTEGER) };
+
+export function checkTransactionOptions(options: TransactionOptions): void {
+  checkCallOptions('transaction', options, TRANSACTION_RULES);
 }

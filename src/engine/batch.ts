@@ -19,6 +19,7 @@ import {
   operationWords,
   wordsOf,
 } from '../base/record.js';
+import { addExpiry } from '../table/expiry.js';
 import { encodeKey } from '../table/key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
 import type { Core } from './core.js';
@@ -41,21 +42,18 @@ export class EncodedBatch {
     return this.starts.length;
   }
 
-  /** @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
-  put(core: Core, key: string | Uint8Array, value: unknown): void {
+  /** @param expiresMs in ms since 1970, or 0 @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
+  put(core: Core, key: string | Uint8Array, value: unknown, expiresMs: number): void {
     core.codec.prepare(value);
     encodeKey(core.scratch, key);
     core.codec.place(value);
+    addExpiry(core.scratch, expiresMs);
     this.#append(core.scratch, OPERATION_PUT);
   }
 
   del(core: Core, key: string | Uint8Array): void {
-    const scratch = core.scratch;
-    encodeKey(scratch, key);
-    scratch.valueType = 0;
-    scratch.valueLength = 0;
-    scratch.valueBytes = null;
-    this.#append(scratch, OPERATION_DELETE);
+    core.encodeDelete(key);
+    this.#append(core.scratch, OPERATION_DELETE);
   }
 
   #append(scratch: Scratch, type: number): void {

@@ -1,7 +1,7 @@
 /** The chained form of a batch: `db.batch().put(k, v).del(k).write()`. */
 
 import { FlashVectorError } from '../base/errors.js';
-import type { WriteOptions } from '../base/options.js';
+import { checkTtl, type WriteOptions } from '../base/options.js';
 import { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 
@@ -26,10 +26,11 @@ export class ChainedBatch {
     return this.#batch.count;
   }
 
-  /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_CLOSED` */
-  put(key: string | Uint8Array, value: unknown): this {
+  /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION`, `FV_CLOSED` */
+  put(key: string | Uint8Array, value: unknown, options?: { ttl?: number }): this {
     this.#check();
-    this.#batch.put(this.#core, key, value);
+    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('batch', options.ttl);
+    this.#batch.put(this.#core, key, value, expiresMs);
     return this;
   }
 

@@ -9,6 +9,7 @@ import { threadWord } from '../memory/registry.js';
 import { Ring } from '../memory/ring.js';
 import { SnapshotTable } from '../memory/snapshots.js';
 import { Staging } from '../memory/staging.js';
+import { encodeKey } from '../table/key-codec.js';
 import { OrderedIndex } from '../table/ordered-index.js';
 import { Scratch } from '../table/scratch.js';
 import { Shard } from '../table/shard.js';
@@ -54,6 +55,15 @@ export class Core {
     this.metrics = new ThreadMetrics(this.control, slot);
     this.threadWord = threadWord(this.control, slot);
     this.durability = this.words[L.CONTROL_DURABILITY];
+  }
+
+  /** Puts the deletion of a key into the scratch. @throws TypeError, FlashVectorError FV_KEY */
+  encodeDelete(key: string | Uint8Array): void {
+    const { scratch } = this;
+    encodeKey(scratch, key);
+    scratch.valueType = 0;
+    scratch.valueLength = 0;
+    scratch.valueBytes = null;
   }
 }
 

@@ -9,15 +9,18 @@ import { describe, FlashVectorError } from '../base/errors.js';
 import {
   checkDeleteOptions,
   checkPutOptions,
+  checkTtl,
   checkWriteOptions,
   type DeleteOptions,
   type Durability,
   type PutOptions,
+  type TransactionOptions,
   type WriteOptions,
 } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, OPERATION_DELETE, OPERATION_PUT } from '../base/record.js';
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
+import { addExpiry } from '../table/expiry.js';
 import { encodeKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
 import { ChainedBatch } from './chained-batch.js';
@@ -27,9 +30,10 @@ import type { StoreHandle } from './handle.js';
 import type { Key } from './key.js';
 import { StoreReads } from './store-reads.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
+import { runTransaction, type TransactionView } from './transaction.js';
 import { CONFLICT, DEFER, Writer, conflictError, isDeferred, type Condition } from './writer.js';
 
-export type BatchOperation = { type: 'put'; key: Key; value: unknown } | { type: 'del'; key: Key };
+export type BatchOperation = { type: 'put'; key: Key; value: unknown; ttl?: number } | { type: 'del'; key: Key };
 
 const DURABILITIES: Record<Durability, number> = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 const PUT_SAMPLE_MASK = 15;
@@ -85,14 +89,17 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const core = this.core;
       let condition: Condition = 'none';
       let durability = core.durability;
+      let expiresMs = 0;
       if (options !== undefined) {
         checkPutOptions(options);
         condition = conditionOf(options);
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
+        if (options.ttl !== undefined) expiresMs = core.clock.now() + options.ttl;
       }
       core.codec.prepare(value);
       encodeKey(core.scratch, key);
       core.codec.place(value);
+      if (expiresMs !== 0) addExpiry(core.scratch, expiresMs);
       this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
       this.counters[M.COUNTER_PUTS]++;
       return this.#write(OPERATION_PUT, condition, durability);
@@ -115,11 +122,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
         condition = conditionOf(options);
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
       }
-      const scratch = core.scratch;
-      encodeKey(scratch, key);
-      scratch.valueType = 0;
-      scratch.valueLength = 0;
-      scratch.valueBytes = null;
+      core.encodeDelete(key);
       this.counters[M.COUNTER_DELETES]++;
       return this.#write(OPERATION_DELETE, condition, durability);
     } catch (error) {
@@ -176,7 +179,10 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     if (type !== 'put' && type !== 'del')
       throw new TypeError(`batch: operation ${index} has type ${describe(type)}; allowed is 'put' or 'del'`);
     try {
-      if (operation.type === 'put') batch.put(this.core, operation.key, operation.value);
+      if (operation.type === 'put') {
+        const expiresMs = operation.ttl === undefined ? 0 : this.core.clock.now() + checkTtl('put', operation.ttl);
+        batch.put(this.core, operation.key, operation.value, expiresMs);
+      }
       else batch.del(this.core, operation.key);
     } catch (error) {
       if (error instanceof FlashVectorError)
@@ -267,6 +273,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       core.codec.prepare(value);
       encodeKey(core.scratch, key);
       core.codec.place(value);
+      addExpiry(core.scratch, entry?.expiresAt ?? 0);
       const lsn = this.#writer.tryWrite(OPERATION_PUT, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
       if (lsn === CONFLICT) continue;
       if (lsn > 0) {
@@ -278,6 +285,72 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     }
     this.counters[M.COUNTER_CONFLICTS]++;
     return CONFLICT;
+  }
+
+  /**
+   * Lets a key expire in `ttl` milliseconds, whatever was said of it before. Resolves with whether the key was there, once that is durable.
+   * Rejects as `put`.
+   */
+  expire(key: Key, ttl: number, options?: WriteOptions): Promise<boolean> {
+    try {
+      return this.#expire('expire', key, this.core.clock.now() + checkTtl('expire', ttl), options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Lets a key stay for good that was to expire. Resolves with whether the key was there. Rejects as `put`. */
+  persist(key: Key, options?: WriteOptions): Promise<boolean> {
+    return this.#expire('persist', key, 0, options);
+  }
+
+  #expire(call: string, key: Key, expiresMs: number, options: WriteOptions | undefined): Promise<boolean> {
+    try {
+      this.#checkWritable();
+      if (options !== undefined) checkWriteOptions(call, options);
+      const core = this.core;
+      const durability = options?.durability === undefined ? core.durability : DURABILITIES[options.durability];
+      const writer = this.#writer;
+      const result = { found: false };
+      encodeKey(core.scratch, key);
+      this.counters[M.COUNTER_PUTS]++;
+      const copy = typeof key === 'string' ? key : Uint8Array.prototype.slice.call(key);
+      const lsn = writer.deferring ? DEFER : writer.tryExpire(expiresMs, durability, 0, result);
+      const acknowledged = isDeferred(lsn)
+        ? writer.defer(durability, (patienceMs) => {
+            encodeKey(core.scratch, copy);
+            return writer.tryExpire(expiresMs, durability, patienceMs, result);
+          })
+        : lsn === 0
+          ? Promise.resolve(0)
+          : writer.acks.join(lsn, durability);
+      return acknowledged.then(() => result.found);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Runs `body` as if it were alone with the store: it reads as of one moment, its own writes included, and what it writes takes
+   * effect as a whole, once it has returned, and only if nothing that it has read, ranges included, was changed meanwhile. Otherwise it runs again, so it
+   * should do nothing but read, compute and write through `tx`. Resolves with what `body` returned when its writes are durable.
+   *
+   * Rejects with what `body` throws (nothing is written then), with `FV_CONFLICT` when it had to run more than `maxRetries` times again, and as `put`.
+   * @example
+   * await db.transaction(async (tx) => {
+   *   tx.put('a', tx.get('a') - 10)
+   *   tx.put('b', tx.get('b') + 10)
+   * })
+   */
+  transaction<T>(body: (tx: TransactionView) => Promise<T> | T, options: TransactionOptions = {}): Promise<T> {
+    try {
+      this.#checkWritable();
+      if (typeof body !== 'function') throw new TypeError(`transaction takes a function, not ${describe(body)}`);
+      const durability = options.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
+      return runTransaction(this.core, this.views, this.#writer, durability, body, options, () => this.#checkWritable());
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** Resolves, with its LSN, when everything written so far, by any thread, is on disk. */
@@ -361,12 +434,12 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    this.views.close();
     try {
       await this.#lifecycle.close(this);
     } finally {
       this.#foldContention();
       this.#writer.dispose();
-      this.views.close();
       this.isDetached = true;
       this.emit('close');
     }

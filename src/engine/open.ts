@@ -22,6 +22,7 @@ import type { LogTask } from '../../workers/log.js';
 import { Checkpointer, type CheckpointBase, type CheckpointSettings, type CheckpointStats } from './checkpoints.js';
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
+import { Expirer } from './expirer.js';
 import type { StoreHandle } from './handle.js';
 import { createMemory } from './memory.js';
 import { Pool } from './pool.js';
@@ -77,6 +78,7 @@ class Opening {
   #writer: Writer | undefined;
   #logTask: Promise<unknown> | undefined;
   #checkpointer: Checkpointer | undefined;
+  #expirer: Expirer | undefined;
   #closing = false;
   #db: FlashVector | undefined;
   #announced = false;
@@ -126,6 +128,7 @@ class Opening {
       return db;
     }
     await this.#startLog(storeId, handle, summary, db);
+    this.#expirer = new Expirer(core, writer);
     this.#startCheckpoints(core, writer, pool, storeId, base, db);
     return db;
   }
@@ -260,6 +263,7 @@ class Opening {
     const { control, words } = core;
     Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSING);
     if (!this.options.readOnly) {
+      this.#expirer?.stop();
       await this.#checkpointer?.stop();
       await writer.idle();
       await this.#otherThreadsDone(core);
@@ -294,6 +298,7 @@ class Opening {
 
   /** Gives everything back that was taken so far. */
   async undo(): Promise<void> {
+    this.#expirer?.stop();
     await this.#checkpointer?.stop();
     this.#watch?.dispose();
     this.#writer?.dispose();

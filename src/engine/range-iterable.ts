@@ -59,7 +59,7 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
   }
 
   next(): IteratorResult<T, undefined> {
-    if (Atomics.load(this.#origin.core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) {
+    if (this.#origin.views.isClosed || Atomics.load(this.#origin.core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) {
       this.#end();
       throw this.#origin.core.control.closedError();
     }

@@ -6,6 +6,7 @@ import {
   CHUNK_BYTES,
   GROWTH_BYTES,
   REGION_FREE_CHUNKS,
+  REGION_INDEX_NODES,
   REGION_KEY_BYTES,
   REGION_LENGTH,
   REGION_SEGMENTS,
@@ -39,7 +40,7 @@ export interface Stats {
   keyBytes: number;
   valueBytes: number;
   memory: {
-    /** All shared memory of the store: shards, staging, ring, control. */
+    /** All shared memory of the store: shards, index, staging, ring, control. */
     totalBytes: number;
     shardBytes: number;
     usedBytes: number;
@@ -89,6 +90,21 @@ export interface Stats {
     putDurable: M.LatencySummary;
     sync: M.LatencySummary;
   };
+  /** Consistent read views, of iterators and transactions too. */
+  snapshots: {
+    open: number;
+    /** How long the oldest has been open, in ms; 0 when none is. */
+    oldestAgeMs: number;
+    /** Superseded entries kept for them, and the bytes of their blocks. */
+    versions: number;
+    versionBytes: number;
+  };
+  /** The ordered index; all 0 in a store without. */
+  index: {
+    nodes: number;
+    memoryBytes: number;
+    usedBytes: number;
+  };
   threads: number;
   /** In the owner's thread only. */
   checkpoints: CheckpointStats | undefined;
@@ -120,6 +136,22 @@ function shardStats(region: Region, entries: number): ShardStats {
   };
 }
 
+function snapshotStats({ snapshots, shards, clock }: Core): Stats['snapshots'] {
+  const openedMs = snapshots.oldestOpenedMs;
+  return {
+    open: snapshots.count,
+    oldestAgeMs: openedMs === undefined ? 0 : Math.max(0, clock.now() - openedMs),
+    versions: shards.reduce((sum, shard) => sum + shard.versionCount, 0),
+    versionBytes: shards.reduce((sum, shard) => sum + shard.versionBytes, 0),
+  };
+}
+
+function indexStats(region: Region | undefined): Stats['index'] {
+  if (region === undefined) return { nodes: 0, memoryBytes: 0, usedBytes: 0 };
+  const { words } = region;
+  return { nodes: words[REGION_INDEX_NODES], memoryBytes: words[REGION_LENGTH] * GROWTH_BYTES, usedBytes: (words[REGION_USED_UNITS] >>> 0) * 8 };
+}
+
 export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
   const { control, words } = core;
   const shards = core.shards.map((shard) => shardStats(shard.region, shard.entryCount));
@@ -128,6 +160,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
   const shardBytes = sum((shard) => shard.memoryBytes);
   const ringBytes = core.handle.ring.byteLength;
   const stagingBytes = core.handle.staging.byteLength;
+  const indexBytes = core.handle.index.byteLength;
   const controlBytes = core.handle.control.byteLength;
   const ringUnits = (Atomics.load(words, L.CONTROL_RING_HEAD) - Atomics.load(words, L.CONTROL_RING_TAIL)) | 0;
   const maxUnits = words[L.CONTROL_MEMORY_UNITS_MAX];
@@ -143,7 +176,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
     keyBytes: sum((shard) => shard.keyBytes),
     valueBytes: sum((shard) => shard.valueBytes),
     memory: {
-      totalBytes: shardBytes + ringBytes + stagingBytes + controlBytes,
+      totalBytes: shardBytes + indexBytes + ringBytes + stagingBytes + controlBytes,
       shardBytes,
       usedBytes: sum((shard) => shard.usedBytes),
       freeBytes: sum((shard) => shard.freeBytes),
@@ -187,6 +220,8 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
       putDurable: latencies[M.HISTOGRAM_PUT_DURABLE],
       sync: latencies[M.HISTOGRAM_SYNC],
     },
+    snapshots: snapshotStats(core),
+    index: indexStats(core.index?.region),
     threads,
   };
 }

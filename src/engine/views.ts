@@ -39,9 +39,15 @@ export class Views {
     this.#words = core.words;
   }
 
-  /** @throws FlashVectorError FV_MEMORY_FULL when too many are open, FV_TIMEOUT */
+  /** This thread's use of the store has ended, and with it whatever it reads at. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** @throws FlashVectorError FV_CLOSED, FV_MEMORY_FULL when too many are open, FV_TIMEOUT */
   acquire(): Lease {
     const core = this.#core;
+    if (this.#closed) throw core.control.closedError();
     let registered = this.#latest;
     if (registered === undefined || registered.readers === 0 || registered.lsn !== core.control.lastLsn) {
       const index = core.snapshots.open();

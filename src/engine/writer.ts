@@ -22,6 +22,7 @@ import { noteBlock } from '../memory/registry.js';
 import * as M from '../memory/metrics.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
+import { addExpiry } from '../table/expiry.js';
 import { ABSENT } from '../table/hash-table.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
 import { memoryFull } from '../table/replay.js';
@@ -41,7 +42,24 @@ export function isDeferred(lsn: number): boolean {
   return lsn === DEFER || lsn === DEFER_LOCK;
 }
 
+/**
+ * `absent`: the key has no value. A number: its value was written by that LSN. A negative one: the entry is of that LSN, expired or not;
+ * see `ofVersion`.
+ */
 export type Condition = 'none' | 'absent' | number;
+
+/** The condition that an entry is still of an LSN, also after it has expired. */
+export function ofVersion(lsn: number): Condition {
+  return -lsn;
+}
+
+/** What must hold, once all locks are taken, for a batch to be written. */
+export interface Guard {
+  /** Key hashes whose shards are locked beside those of the batch. */
+  readonly hashes: readonly number[];
+  readonly needsAllShards: boolean;
+  holdsLocked(): boolean;
+}
 
 /** How long a deferred write may sleep for a lock, on its second try and later. */
 const PATIENCE_MS = 1;
@@ -143,6 +161,7 @@ export class Writer {
       if (!Number.isFinite(result.value))
         throw new FlashVectorError('FV_VALUE', `increment would take ${before} past what a number can hold`);
       core.codec.place(result.value);
+      if (shard.isLiveLocked(entry)) addExpiry(scratch, shard.expiryLocked(entry));
       const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
       if (bytes > core.ring.inlineBytesMax) condition = shard.isLiveLocked(entry) ? shard.lsnLocked(entry) : 'absent';
       lsn = condition === 'none' ? this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability) : DEFER;
@@ -152,6 +171,39 @@ export class Writer {
     if (condition !== 'none') {
       // A key too long for the ring: staged, on condition that nobody was faster.
       const staged = this.tryWrite(R.OPERATION_PUT, condition, durability, patienceMs);
+      return staged === CONFLICT ? DEFER : staged;
+    }
+    if (lsn > 0) core.ring.wakeLog(durability);
+    return lsn;
+  }
+
+  /**
+   * Gives the value of the key in the scratch another moment of expiry, 0 for none.
+   * @param result receives whether the key has a value; where it has none nothing is written and the LSN is 0
+   */
+  tryExpire(expiresMs: number, durability: number, patienceMs: number, result: { found: boolean }): number {
+    const core = this.#core;
+    const { scratch } = core;
+    const shard = core.shards[scratch.keyHash & core.shardMask];
+    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
+    let lsn = 0;
+    let version = 0;
+    try {
+      shard.region.sync();
+      const entry = shard.table.locate(scratch);
+      result.found = shard.isLiveLocked(entry);
+      if (!result.found) return 0;
+      shard.loadValueLocked(entry);
+      addExpiry(scratch, expiresMs);
+      const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
+      if (bytes > core.ring.inlineBytesMax) version = shard.lsnLocked(entry);
+      else lsn = this.#commitLocked(shard, entry, R.OPERATION_PUT, bytes, durability);
+    } finally {
+      releaseWrite(this.#words, shard.lockWord);
+    }
+    if (version !== 0) {
+      // Too long for the ring: staged, on condition that nobody was faster.
+      const staged = this.tryWrite(R.OPERATION_PUT, version, durability, patienceMs);
       return staged === CONFLICT ? DEFER : staged;
     }
     if (lsn > 0) core.ring.wakeLog(durability);
@@ -346,8 +398,11 @@ export class Writer {
 
   // Batches -----------------------------------------------------------------------------------
 
-  /** Writes a batch: one record, all shards locked, all memory taken before it is logged. */
-  tryBatch(batch: EncodedBatch, durability: number, patienceMs: number): number {
+  /**
+   * Writes a batch: one record, all shards locked, all memory taken before it is logged.
+   * @param guard CONFLICT when it does not hold
+   */
+  tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
     const core = this.#core;
     const bytes = R.recordBytes(batch.length);
     const isStaged = bytes > core.ring.inlineBytesMax;
@@ -359,10 +414,10 @@ export class Writer {
       copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
     }
     let lsn = DEFER;
-    const locked = this.#lockShards(batch, patienceMs);
+    const locked = this.#lockShards(batch, guard, patienceMs);
     try {
       if (locked === undefined) return DEFER_LOCK;
-      lsn = this.#commitBatchLocked(batch, locked, staged, bytes, durability);
+      lsn = guard !== undefined && !guard.holdsLocked() ? CONFLICT : this.#commitBatchLocked(batch, locked, staged, bytes, durability);
       for (const shard of locked) if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
     } finally {
       if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
@@ -422,10 +477,12 @@ export class Writer {
   }
 
   /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
-  #lockShards(batch: EncodedBatch, patienceMs: number): Shard[] | undefined {
+  #lockShards(batch: EncodedBatch, guard: Guard | undefined, patienceMs: number): Shard[] | undefined {
     const { shards, shardMask } = this.#core;
     const wanted = new Set<number>();
     for (const hash of batch.hashes) wanted.add(hash & shardMask);
+    if (guard !== undefined) for (const hash of guard.hashes) wanted.add(hash & shardMask);
+    if (guard?.needsAllShards === true) for (const shard of shards) wanted.add(shard.index);
     const locked: Shard[] = [];
     for (const index of [...wanted].sort((a, b) => a - b)) {
       const shard = shards[index];
@@ -602,7 +659,9 @@ export class Writer {
         return false;
       }
       if (lsn === CONFLICT) throw conflictError();
-      this.acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
+      // 0: there was nothing to write.
+      if (lsn === 0) head.resolve(0);
+      else this.acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
     } catch (error) {
       head.reject(error);
     }
@@ -648,6 +707,7 @@ export function conflictError(): FlashVectorError {
 
 function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {
   if (condition === 'absent') return !shard.isLiveLocked(entry);
+  if (condition < 0) return entry !== ABSENT && shard.lsnLocked(entry) === -condition;
   return shard.isLiveLocked(entry) && shard.lsnLocked(entry) === condition;
 }
 

@@ -7,11 +7,12 @@
  * are and `valueBytes` points to them.
  */
 
-import { KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
+import { EXPIRY_BYTES, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
 
 export const INLINE_VALUE_BYTES_MAX = 65_536;
 
-const OPERATION_BYTES = OPERATION_HEADER_WORDS * 4 + KEY_BYTES_MAX + 1 + INLINE_VALUE_BYTES_MAX;
+/** And room for a moment of expiry while it is put before the value. */
+const OPERATION_BYTES = OPERATION_HEADER_WORDS * 4 + KEY_BYTES_MAX + 1 + INLINE_VALUE_BYTES_MAX + EXPIRY_BYTES;
 
 export class Scratch {
   /** The operation under construction. */

@@ -416,6 +416,52 @@ export class Shard {
     }
   }
 
+  /**
+   * One step of a walk for entries that have expired. See `walk`.
+   * @param into receives their keys and LSNs; added to, never cleared
+   */
+  collectExpired(prefix: number, nowMs: number, into: { key: Buffer; lsn: number }[]): number {
+    const control = this.#control;
+    const units: number[] = [];
+    const had = into.length;
+    for (let attempt = 0; ; attempt++) {
+      const underLock = attempt >= OPTIMISTIC_ATTEMPTS;
+      if (underLock) acquireRead(control, this.lockWord, this.#slot);
+      try {
+        const version = Atomics.load(control, this.versionWord);
+        if ((version & 1) === 0) {
+          if (underLock) this.region.sync();
+          into.length = had;
+          const span = this.table.collect(prefix | 0, units);
+          const whole = span !== RETRY && units.every((unit) => this.#expiredEntry(unit * 2, nowMs, into));
+          fence(control);
+          if (whole && Atomics.load(control, this.versionWord) === version) return (prefix >>> 0) + 2 ** span;
+          this.region.refresh();
+        } else {
+          this.#awaitEven();
+        }
+      } finally {
+        if (underLock) releaseRead(control, this.lockWord, this.#slot);
+      }
+    }
+  }
+
+  /** @returns false when what is there cannot be right */
+  #expiredEntry(entry: number, nowMs: number, into: { key: Buffer; lsn: number }[]): boolean {
+    const { words, bytes } = this.region;
+    if (entry <= 0 || entry + E.ENTRY_HEADER_WORDS > words.length) return false;
+    const meta = words[entry];
+    if ((meta & EXPIRES_BIT) === 0) return true;
+    const isVisible = this.#isVisible(entry, nowMs);
+    if (isVisible === TORN) return false;
+    const start = (entry + E.ENTRY_HEADER_WORDS) * 4;
+    const length = meta & KEY_LENGTH_MASK;
+    if (start + length > bytes.length) return false;
+    if (isVisible || ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return true;
+    into.push({ key: Buffer.from(bytes.subarray(start, start + length)), lsn: lsnFrom(this.lsnLow, this.lsnHigh) });
+    return true;
+  }
+
   #walkEntry(entry: number, version: number, into: ShardEntry[]): boolean {
     const words = this.region.words;
     if (entry <= 0 || entry + E.ENTRY_HEADER_WORDS > words.length) return false;
@@ -530,6 +576,29 @@ export class Shard {
   /** Whether what `locate` found has a value: it is there, not deleted, not expired. */
   isLiveLocked(entry: number): boolean {
     return entry !== ABSENT && this.#isVisible(entry, 0) === true;
+  }
+
+  /** LSN of what `locate` found; 0 where it is absent, deleted, or had expired at `nowMs`. */
+  liveLsnLocked(entry: number, nowMs: number): number {
+    return entry !== ABSENT && this.#isVisible(entry, nowMs) === true ? this.lsnLocked(entry) : 0;
+  }
+
+  /** Puts the value of an entry that `locate` found into the scratch, behind its key, without its expiry. */
+  loadValueLocked(entry: number): void {
+    const { scratch, region } = this;
+    const { words, bytes } = region;
+    const meta = words[entry];
+    const prefix = (meta & EXPIRES_BIT) === 0 ? 0 : EXPIRY_BYTES;
+    const length = words[entry + E.ENTRY_VALUE_LENGTH] - prefix;
+    const start = (entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4 + prefix;
+    scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    scratch.valueLength = length;
+    if (length > INLINE_VALUE_BYTES_MAX) {
+      scratch.valueBytes = copyOut(bytes, start, length);
+      return;
+    }
+    scratch.valueBytes = null;
+    bytes.copy(scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, start, start + wordsOf(length) * 4);
   }
 
   /** Expiry of an entry that `locate` found, in ms; 0 for never. */

@@ -1,0 +1,367 @@
+/**
+ * Transactions: a body that reads as of one moment, collects its writes, and is committed if what it has read is still so.
+ *
+ * Optimistic: nothing is locked while the body runs. Every key read is noted with the LSN found (0 for absent), every range with the LSNs of its
+ * entries as far as they were read. At commit the shards of all keys read and written are locked, all shards when a range was read;
+ * then what was noted is compared with what is there. If all is the same, the writes are one record, as of that moment: the transaction is as if it
+ * had run then, alone. If not, the body runs again.
+ */
+
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FlashVectorError, describe } from '../base/errors.js';
+import { lsnFrom } from '../base/lsn.js';
+import { checkTtl, checkTransactionOptions, type TransactionOptions } from '../base/options.js';
+import { KEY_LENGTH_MASK, OPERATION_HEADER_WORDS, ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT, wordsOf } from '../base/record.js';
+import { decodeKey, encodeKey } from '../table/key-codec.js';
+import { KeyProbe, compareKeys } from '../table/key-probe.js';
+import type { View } from '../table/shard.js';
+import { decodeStored } from '../table/stored-value.js';
+import { EncodedBatch } from './batch.js';
+import type { Core } from './core.js';
+import type { Key } from './key.js';
+import { RangeReader, checkRange, isInside, type Bounds, type Range } from './range.js';
+import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
+import type { Lease, Views } from './views.js';
+import { CONFLICT, DEFER, conflictError, isDeferred, type Guard, type Writer } from './writer.js';
+
+const RETRIES = 100;
+/** Retries after which a transaction waits for some milliseconds, at random, before it tries again. */
+const EAGER_RETRIES = 3;
+const BACKOFF_MS_MAX = 10;
+
+/** What was read of a range: the LSNs of its entries in order, and whether it was read to its end. */
+interface RangeRead {
+  bounds: Bounds;
+  lsns: number[];
+  atEnd: boolean;
+}
+
+/** What the body of a transaction gets. It is good until the body has ended. */
+export interface TransactionView {
+  /** As `db.get`, at the transaction's moment, its own writes included. */
+  get(key: Key): unknown;
+  has(key: Key): boolean;
+  getMany(keys: readonly Key[]): unknown[];
+  /** As `db.entries`, at the transaction's moment, with the writes that it had made when the iterator was made. */
+  entries(range?: Range): RangeIterable<[key: Key, value: unknown]>;
+  keys(range?: Range): RangeIterable<Key>;
+  values(range?: Range): RangeIterable<unknown>;
+  count(range?: Range): number;
+  /** Takes effect when the transaction does. @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION` */
+  put(key: Key, value: unknown, options?: { ttl?: number }): void;
+  del(key: Key): void;
+}
+
+/** A write of the transaction itself. */
+interface OwnWrite {
+  index: number;
+  isPut: boolean;
+}
+
+class Transaction implements TransactionView, Guard {
+  readonly batch = new EncodedBatch();
+  readonly #core: Core;
+  readonly #views: Views;
+  #lease: Lease | undefined;
+  #isOver = false;
+  /** Keys read, each once, as deletes in a batch; and the LSN found of each. */
+  readonly #reads = new EncodedBatch();
+  readonly #readLsns: number[] = [];
+  readonly #readKeys = new Set<string>();
+  readonly #ranges: RangeRead[] = [];
+  /** The last write of each key, by the key's bytes. */
+  readonly #writes = new Map<string, OwnWrite>();
+
+  constructor(core: Core, views: Views) {
+    this.#core = core;
+    this.#views = views;
+  }
+
+  // What the body calls -----------------------------------------------------------------------
+
+  get(key: Key): unknown {
+    const view = this.#begin();
+    const id = this.#identify(key);
+    const own = this.#writes.get(id);
+    if (own !== undefined) return own.isPut ? this.#ownValue(own.index) : undefined;
+    const { scratch, shards, shardMask } = this.#core;
+    const shard = shards[scratch.keyHash & shardMask];
+    const value = shard.getAt(view);
+    this.#note(id, key, value === undefined ? 0 : lsnFrom(shard.lsnLow, shard.lsnHigh));
+    return value;
+  }
+
+  has(key: Key): boolean {
+    const view = this.#begin();
+    const id = this.#identify(key);
+    const own = this.#writes.get(id);
+    if (own !== undefined) return own.isPut;
+    const { scratch, shards, shardMask } = this.#core;
+    const shard = shards[scratch.keyHash & shardMask];
+    const found = shard.hasAt(view);
+    this.#note(id, key, found ? lsnFrom(shard.lsnLow, shard.lsnHigh) : 0);
+    return found;
+  }
+
+  getMany(keys: readonly Key[]): unknown[] {
+    if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
+    return keys.map((key: Key) => this.get(key));
+  }
+
+  entries(range?: Range): RangeIterable<[key: Key, value: unknown]> {
+    return this.#range('entries', range);
+  }
+
+  keys(range?: Range): RangeIterable<Key> {
+    return this.#range('keys', range);
+  }
+
+  values(range?: Range): RangeIterable<unknown> {
+    return this.#range('values', range);
+  }
+
+  count(range?: Range): number {
+    let count = 0;
+    for (const _ of this.keys(range)) count++;
+    return count;
+  }
+
+  put(key: Key, value: unknown, options?: { ttl?: number }): void {
+    this.#begin();
+    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('put', options.ttl);
+    this.batch.put(this.#core, key, value, expiresMs);
+    this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: true });
+  }
+
+  del(key: Key): void {
+    this.#begin();
+    this.batch.del(this.#core, key);
+    this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: false });
+  }
+
+  // Reading -----------------------------------------------------------------------------------
+
+  #begin(): View {
+    if (this.#isOver) throw new FlashVectorError('FV_CLOSED', 'the transaction is over');
+    this.#lease ??= this.#views.acquire();
+    return this.#lease;
+  }
+
+  /** Puts a key into the scratch. @returns its bytes as a string: those of two keys order as the keys do */
+  #identify(key: Key): string {
+    const { scratch } = this.#core;
+    encodeKey(scratch, key);
+    return scratch.bytes.latin1Slice(OPERATION_HEADER_WORDS * 4, OPERATION_HEADER_WORDS * 4 + scratch.keyLength);
+  }
+
+  #note(id: string, key: Key, lsn: number): void {
+    if (this.#readKeys.has(id)) return;
+    this.#readKeys.add(id);
+    this.#reads.del(this.#core, key);
+    this.#readLsns.push(lsn);
+  }
+
+  #ownValue(index: number): unknown {
+    const { codec, scratch } = this.#core;
+    const { words, bytes, starts } = this.batch;
+    const at = starts[index];
+    const meta = words[at];
+    const start = (at + OPERATION_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4;
+    const flags = (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    return decodeStored(codec, scratch, (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK, flags, bytes, start, words[at + 1]);
+  }
+
+  #range<T>(yields: Yields, range: Range | undefined): RangeIterable<T> {
+    this.#begin();
+    const core = this.#core;
+    const origin: RangeOrigin = {
+      core,
+      views: this.#views,
+      view: () => this.#begin(),
+      source: (bounds, view, wantsValue) => new MergedSource(this, this.#noteRange(bounds), view, wantsValue),
+    };
+    return new OrderedRange<T>(origin, checkRange(core, yields, range), yields);
+  }
+
+  #noteRange(bounds: Bounds): RangeRead {
+    const read: RangeRead = { bounds, lsns: [], atEnd: false };
+    this.#ranges.push(read);
+    return read;
+  }
+
+  /** The transaction's own writes in a range, in the order of reading. */
+  ownWrites({ bounds }: RangeRead): OwnEntry[] {
+    const { words, bytes, starts } = this.batch;
+    const own: OwnEntry[] = [];
+    for (const { index, isPut } of this.#writes.values()) {
+      const at = starts[index];
+      const length = words[at] & KEY_LENGTH_MASK;
+      const key = KeyProbe.own();
+      key.setWords(words, at + OPERATION_HEADER_WORDS, length);
+      if (!isInside(bounds, key)) continue;
+      const flags = (words[at] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+      const start = (at + OPERATION_HEADER_WORDS) * 4;
+      own.push({ key, isPut, decodeKey: () => decodeKey(bytes, start, start + length, flags), value: () => this.#ownValue(index) });
+    }
+    const sign = bounds.reverse ? -1 : 1;
+    return own.sort((a, b) => sign * compareProbes(a.key, b.key));
+  }
+
+  readerOf(read: RangeRead, view: View, wantsValue: boolean): RangeReader {
+    return new RangeReader(this.#core, read.bounds, view, wantsValue);
+  }
+
+  // Committing --------------------------------------------------------------------------------
+
+  get hashes(): readonly number[] {
+    return this.#reads.hashes;
+  }
+
+  get needsAllShards(): boolean {
+    return this.#ranges.length > 0;
+  }
+
+  holdsLocked(): boolean {
+    const { scratch, shards, shardMask } = this.#core;
+    const lease = this.#lease;
+    if (lease === undefined) return true;
+    for (let i = 0; i < this.#reads.count; i++) {
+      this.#reads.load(i, scratch);
+      const shard = shards[scratch.keyHash & shardMask];
+      if (shard.liveLsnLocked(shard.table.locate(scratch), lease.nowMs) !== this.#readLsns[i]) return false;
+    }
+    const now: View = { lsn: Number.MAX_SAFE_INTEGER, nowMs: lease.nowMs };
+    return this.#ranges.every((read) => this.#isUnchanged(read, now));
+  }
+
+  #isUnchanged({ bounds, lsns, atEnd }: RangeRead, now: View): boolean {
+    const reader = new RangeReader(this.#core, bounds, now, false);
+    for (const lsn of lsns) {
+      if (!reader.advance() || lsnFrom(reader.lsnLow, reader.lsnHigh) !== lsn) return false;
+    }
+    return !atEnd || !reader.advance();
+  }
+
+  end(): void {
+    this.#isOver = true;
+    this.#lease?.release();
+  }
+}
+
+/** One of a transaction's own writes, as a range meets it. */
+interface OwnEntry {
+  key: KeyProbe;
+  isPut: boolean;
+  decodeKey(): Key;
+  value(): unknown;
+}
+
+function compareProbes(a: KeyProbe, b: KeyProbe): number {
+  return compareKeys(a.words, a.at, a.length, b.words, b.at, b.length);
+}
+
+/** A range as a transaction sees it: the store's entries and its own writes over them. */
+class MergedSource implements EntrySource {
+  readonly #reader: RangeReader;
+  readonly #read: RangeRead;
+  readonly #own: OwnEntry[];
+  #next = 0;
+  /** Whether the reader stands at an entry that has not been shown. */
+  #hasStored = false;
+  #shown: OwnEntry | undefined;
+
+  constructor(transaction: Transaction, read: RangeRead, view: View, wantsValue: boolean) {
+    this.#read = read;
+    this.#own = transaction.ownWrites(read);
+    this.#reader = transaction.readerOf(read, view, wantsValue);
+  }
+
+  get value(): unknown {
+    return this.#shown === undefined ? this.#reader.value : this.#shown.value();
+  }
+
+  decodeKey(): Key {
+    return this.#shown === undefined ? this.#reader.decodeKey() : this.#shown.decodeKey();
+  }
+
+  advance(): boolean {
+    const reader = this.#reader;
+    const sign = this.#read.bounds.reverse ? -1 : 1;
+    for (;;) {
+      if (!this.#hasStored && !this.#read.atEnd) {
+        this.#hasStored = reader.advance();
+        if (this.#hasStored) this.#read.lsns.push(lsnFrom(reader.lsnLow, reader.lsnHigh));
+        else this.#read.atEnd = true;
+      }
+      const own = this.#own[this.#next];
+      if (own === undefined) {
+        this.#shown = undefined;
+        const found = this.#hasStored;
+        this.#hasStored = false;
+        return found;
+      }
+      const order = this.#hasStored ? sign * compareProbes(own.key, reader.key) : -1;
+      if (order > 0) {
+        this.#shown = undefined;
+        this.#hasStored = false;
+        return true;
+      }
+      this.#next++;
+      // An own write of the same key hides what is stored.
+      if (order === 0) this.#hasStored = false;
+      if (!own.isPut) continue;
+      this.#shown = own;
+      return true;
+    }
+  }
+}
+
+/**
+ * Runs a transaction as often as it takes. See `FlashVector.transaction`.
+ * @param checkWritable throws when the store takes no writes any more
+ */
+export async function runTransaction<T>(
+  core: Core,
+  views: Views,
+  writer: Writer,
+  durability: number,
+  body: (tx: TransactionView) => Promise<T> | T,
+  options: TransactionOptions,
+  checkWritable: () => void,
+): Promise<T> {
+  checkTransactionOptions(options);
+  const retries = options.maxRetries ?? RETRIES;
+  for (let attempt = 0; ; attempt++) {
+    const transaction = new Transaction(core, views);
+    let result: T;
+    let committed: Promise<number> | undefined;
+    try {
+      result = await body(transaction);
+      checkWritable();
+      committed = commit(transaction, writer, durability);
+    } finally {
+      transaction.end();
+    }
+    if (committed === undefined) return result;
+    try {
+      await committed;
+      return result;
+    } catch (error) {
+      if (!(error instanceof FlashVectorError) || error.code !== 'FV_CONFLICT') throw error;
+    }
+    if (attempt >= retries) throw new FlashVectorError('FV_CONFLICT', `the transaction met other writers ${attempt + 1} times; nothing was written`);
+    if (attempt >= EAGER_RETRIES) await new Promise((resolve) => setTimeout(resolve, Math.random() * BACKOFF_MS_MAX));
+    else await nextTurn();
+  }
+}
+
+/** @returns when it is durable, or `undefined` when there is nothing to write: what was read was of one moment */
+function commit(transaction: Transaction, writer: Writer, durability: number): Promise<number> | undefined {
+  const { batch } = transaction;
+  if (batch.count === 0) return undefined;
+  const run = (patienceMs: number): number => writer.tryBatch(batch, durability, patienceMs, transaction);
+  const lsn = writer.deferring ? DEFER : run(0);
+  if (isDeferred(lsn)) return writer.defer(durability, run);
+  if (lsn === CONFLICT) return Promise.reject(conflictError());
+  return writer.acks.join(lsn, durability);
+}
