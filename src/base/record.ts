@@ -68,6 +68,7 @@ export const ENTRY_FLAG_BINARY_KEY = 1;
 /** The value begins with 8 bytes that say when it expires; see table/entry.ts. */
 export const ENTRY_FLAG_EXPIRES = 2;
 export const EXPIRY_BYTES = 8;
+export const ENTRY_FLAGS_KNOWN = ENTRY_FLAG_BINARY_KEY | ENTRY_FLAG_EXPIRES;
 
 /** Body of a `STAGED` record. */
 export const STAGED_UNIT = 4;

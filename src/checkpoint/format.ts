@@ -17,12 +17,14 @@ import { FlashVectorError } from '../base/errors.js';
 import type { Checksum } from '../platform/checksum.js';
 import { readCount, sealPage, verifyPage, writeCount, type PageKind } from '../platform/page.js';
 
-const CHECKPOINT_VERSION = 1;
+/** Version 2: values may begin with a moment of expiry. */
+const CHECKPOINT_VERSION = 2;
+const CHECKPOINT_OLDEST = 1;
 
 /** "FLSFVCKP" */
-const PART_PAGE: PageKind = { magic: 0x504b_4356_4653_4c46n, version: CHECKPOINT_VERSION, what: 'checkpoint part header' };
+const PART_PAGE: PageKind = { magic: 0x504b_4356_4653_4c46n, version: CHECKPOINT_VERSION, oldest: CHECKPOINT_OLDEST, what: 'checkpoint part header' };
 /** "FLSFVMAN" */
-const MANIFEST_PAGE: PageKind = { magic: 0x4e41_4d56_4653_4c46n, version: CHECKPOINT_VERSION, what: 'manifest' };
+const MANIFEST_PAGE: PageKind = { magic: 0x4e41_4d56_4653_4c46n, version: CHECKPOINT_VERSION, oldest: CHECKPOINT_OLDEST, what: 'manifest' };
 
 export const PART_HEADER_BYTES = 64;
 export const BLOCK_HEADER_BYTES = 32;
@@ -114,7 +116,9 @@ export function encodePartHeader(checksum: Checksum, identity: PartIdentity): Bu
 /** @throws FlashVectorError FV_CORRUPT, FV_VERSION when the page is not the header of this very part */
 export function checkPartHeader(checksum: Checksum, page: Buffer, identity: PartIdentity, file: string): void {
   verifyPage(checksum, page, PART_HEADER_BYTES, PART_PAGE, file);
-  if (page.equals(encodePartHeader(checksum, identity))) return;
+  // Checksum, magic number, version and length have been checked.
+  const from = 24;
+  if (page.subarray(from).equals(encodePartHeader(checksum, identity).subarray(from))) return;
   const isOurs = page.subarray(24, 40).equals(identity.storeId);
   const is = isOurs ? `is part ${page.readUInt32LE(48)} of checkpoint ${readCount(page, 40)}` : 'belongs to another store';
   throw new FlashVectorError('FV_CORRUPT', `${file} ${is}`, { file, offset: isOurs ? 40 : 24 });

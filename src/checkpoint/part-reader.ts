@@ -2,7 +2,7 @@
 
 import path from 'node:path';
 import { FlashVectorError, ioError } from '../base/errors.js';
-import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, KEY_LENGTH_MASK, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
+import { ENTRY_FLAGS_KNOWN, ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, KEY_LENGTH_MASK, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
 import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
 import type { Checksum } from '../platform/checksum.js';
 import {
@@ -135,7 +135,7 @@ function visitEntries(payload: Buffer, header: BlockHeader, visitor: PartVisitor
     entry.valueStart = entry.keyStart + wordsOf(entry.keyLength) * 4;
     at = entry.valueStart + wordsOf(entry.valueLength) * 4;
     const flags = (entry.meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
-    if (entry.keyLength === 0 || at > payload.length || entry.meta >>> 24 !== 0 || flags > 1)
+    if (entry.keyLength === 0 || at > payload.length || entry.meta >>> 24 !== 0 || flags > ENTRY_FLAGS_KNOWN)
       throw corrupt(entry.keyStart - ENTRY_HEADER_WORDS * 4, 'an entry has wrong lengths');
     visitor.entry(entry, payload);
   }

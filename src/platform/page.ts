@@ -18,7 +18,9 @@ export function writeCount(bytes: Buffer, value: number, at: number): void {
 
 export interface PageKind {
   magic: bigint;
+  /** What this build writes, and the oldest that it reads. */
   version: number;
+  oldest: number;
   /** The page in messages: "segment header", "manifest". */
   what: string;
 }
@@ -34,9 +36,10 @@ export function sealPage(checksum: Checksum, page: Buffer, kind: PageKind): void
 /**
  * Checks the first `bytes` bytes of a file. The checksum comes before the version: a version that is only damage
  * must not be believed.
+ * @returns the version
  * @throws FlashVectorError FV_CORRUPT or FV_VERSION, with the file
  */
-export function verifyPage(checksum: Checksum, page: Buffer, bytes: number, kind: PageKind, file: string): void {
+export function verifyPage(checksum: Checksum, page: Buffer, bytes: number, kind: PageKind, file: string): number {
   const { what, magic } = kind;
   if (page.length < bytes) {
     throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} is cut off after ${page.length} of ${bytes} bytes`, {
@@ -48,10 +51,9 @@ export function verifyPage(checksum: Checksum, page: Buffer, bytes: number, kind
     throw new FlashVectorError('FV_CORRUPT', `${file}: the ${what} fails its check`, { file, offset: 0 });
   }
   const version = page.readUInt32LE(16);
-  if (version !== kind.version) {
-    throw new FlashVectorError('FV_VERSION', `${file} has format version ${version}; this build reads version ${kind.version}`, {
-      file,
-      offset: 16,
-    });
+  if (version < kind.oldest || version > kind.version) {
+    const readable = kind.oldest === kind.version ? `version ${kind.version}` : `versions ${kind.oldest} to ${kind.version}`;
+    throw new FlashVectorError('FV_VERSION', `${file} has format version ${version}; this build reads ${readable}`, { file, offset: 16 });
   }
+  return version;
 }

@@ -9,12 +9,16 @@ import { FlashVectorError } from '../base/errors.js';
 import type { Checksum } from '../platform/checksum.js';
 import { readCount as readLsn, sealPage, verifyPage, writeCount as writeLsn, type PageKind } from '../platform/page.js';
 
-export const FORMAT_VERSION = 1;
+/** Version 2: values may begin with a moment of expiry (docs/format.md). */
+export const FORMAT_VERSION = 2;
+const FORMAT_OLDEST = 1;
+/** The identity file is as it was. */
+const IDENTITY_VERSION = 1;
 
 // Segment header: one page, so that no frame ever shares a page with it.
 export const SEGMENT_HEADER_BYTES = 4096;
 /** "FLSFVWAL" */
-const SEGMENT_PAGE: PageKind = { magic: 0x4c41_5756_4653_4c46n, version: FORMAT_VERSION, what: 'segment header' };
+const SEGMENT_PAGE: PageKind = { magic: 0x4c41_5756_4653_4c46n, version: FORMAT_VERSION, oldest: FORMAT_OLDEST, what: 'segment header' };
 // Frame header.
 export const FRAME_HEADER_BYTES = 64;
 const FRAME_MAGIC = 0x4d52_4656; // "VFRM"
@@ -26,9 +30,11 @@ export const FRAME_CLEAN = 1;
 export const IDENTITY_NAME = 'store.fv';
 const IDENTITY_BYTES = 64;
 /** "FLASTVID" */
-const IDENTITY_PAGE: PageKind = { magic: 0x4449_5654_5341_4c46n, version: FORMAT_VERSION, what: 'identity file' };
+const IDENTITY_PAGE: PageKind = { magic: 0x4449_5654_5341_4c46n, version: IDENTITY_VERSION, oldest: IDENTITY_VERSION, what: 'identity file' };
 
 export interface SegmentHeader {
+  /** FORMAT_VERSION of the build that made the segment. */
+  version: number;
   storeId: Buffer;
   /** Number of the segment, from 1. */
   number: number;
@@ -66,7 +72,7 @@ export function segmentSeed(checksum: Checksum, storeId: Buffer, number: number)
   return checksum.of(source, 0n);
 }
 
-export function encodeSegmentHeader(checksum: Checksum, header: SegmentHeader): Buffer {
+export function encodeSegmentHeader(checksum: Checksum, header: Omit<SegmentHeader, 'version'>): Buffer {
   const page = Buffer.alloc(SEGMENT_HEADER_BYTES);
   header.storeId.copy(page, 24);
   writeLsn(page, header.number, 40);
@@ -83,8 +89,14 @@ export function numberIn(page: Buffer): number {
 
 /** @throws FlashVectorError FV_CORRUPT or FV_VERSION, with the file */
 export function decodeSegmentHeader(checksum: Checksum, page: Buffer, file: string): SegmentHeader {
-  verifyPage(checksum, page, SEGMENT_HEADER_BYTES, SEGMENT_PAGE, file);
-  return { storeId: Buffer.from(page.subarray(24, 40)), number: readLsn(page, 40), firstLsn: readLsn(page, 48), bytes: readLsn(page, 56) };
+  const version = verifyPage(checksum, page, SEGMENT_HEADER_BYTES, SEGMENT_PAGE, file);
+  return {
+    version,
+    storeId: Buffer.from(page.subarray(24, 40)),
+    number: readLsn(page, 40),
+    firstLsn: readLsn(page, 48),
+    bytes: readLsn(page, 56),
+  };
 }
 
 export function encodeIdentity(checksum: Checksum, storeId: Buffer, createdMs: number): Buffer {

@@ -26,6 +26,7 @@ import {
   FRAME_MAGIC_BYTES,
   SEGMENT_HEADER_BYTES,
   decodeFrameHeader,
+  FORMAT_VERSION,
   decodeSegmentHeader,
   segmentName,
   segmentNumber,
@@ -258,7 +259,8 @@ export class LogReader {
     // Behind a closing frame may lie what a recycled segment held before; that never verifies. Where a frame of this
     // segment verifies there, the log went on behind the closing frame and was torn.
     summary.clean = clean && !followed;
-    if (clean && empty) {
+    // Records of this build do not go into a segment that says it is older.
+    if (clean && empty && segment.header.version === FORMAT_VERSION) {
       summary.end = { segment: segment.number, offset, segmentBytes: segment.size, lastLsn: summary.end.lastLsn };
       return;
     }

@@ -66,6 +66,9 @@ export function visitRecords(
           operation.type === R.OPERATION_PUT || operation.type === R.OPERATION_DELETE,
           `has an operation of unknown type ${operation.type}`,
         );
+        const flags = (word >>> R.ENTRY_FLAGS_SHIFT) & R.ENTRY_FLAGS_MASK;
+        const expires = (flags & R.ENTRY_FLAG_EXPIRES) !== 0;
+        check(flags <= R.ENTRY_FLAGS_KNOWN && (!expires || operation.valueLength >= R.EXPIRY_BYTES), 'has an operation with unknown flags');
         visitor.operation(operation, payload, lsn);
         op = next;
       }

@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { FlashVectorError, open } from '../../src/index.js';
 import { Checksum } from '../../src/platform/checksum.js';
-import { decodeIdentity } from '../../src/wal/format.js';
+import { FORMAT_VERSION, decodeIdentity } from '../../src/wal/format.js';
 import { LogReader } from '../../src/wal/log-reader.js';
 import { createFileSystem } from '../../src/platform/node-files.js';
 import { visitRecords } from '../../src/wal/records.js';
@@ -145,7 +145,7 @@ void t.test('segments missing, swapped, from another store, or of a newer format
     fs.copyFileSync(path.join(folder, name === names[0] ? names[1] : names[0]), file);
     t.match(recover(folder), { code: 'FV_CORRUPT', file }, `${name} is swapped`);
     const newer = Buffer.from(good);
-    newer.writeUInt32LE(2, 16);
+    newer.writeUInt32LE(FORMAT_VERSION + 1, 16);
     newer.writeBigUInt64LE(checksum.of(newer.subarray(8, 4096), 0n), 0);
     fs.writeFileSync(file, newer);
     t.match(recover(folder), { code: 'FV_VERSION', file }, `${name} is of a newer format`);

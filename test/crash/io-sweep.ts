@@ -22,7 +22,11 @@ class History {
   issue(store: HarnessStore, changes: Change[], write: () => Promise<number>): void {
     const before = store.core.control.lastLsn;
     const promise = write();
-    const lsn = store.core.control.lastLsn;
+    this.note(before, store.core.control.lastLsn, changes, promise);
+  }
+
+  /** Notes a write that has taken the LSN `lsn`, or, if that is still `before`, none. */
+  note(before: number, lsn: number, changes: Change[], promise: Promise<unknown>): void {
     if (lsn === before) {
       promise.catch(() => undefined);
       return;
@@ -64,6 +68,25 @@ function batch(store: HarnessStore, history: History, changes: Change[]): void {
   );
 }
 
+/** Reads two keys and a range, writes two keys. */
+async function transaction(store: HarnessStore, history: History): Promise<void> {
+  const changes: Change[] = [
+    ['moved', 'key7'],
+    ['key7', undefined],
+  ];
+  const before = store.core.control.lastLsn;
+  const done = store.db.transaction((tx) => {
+    for (const _ of tx.keys({ prefix: 'key', limit: 3 })) void tx.has('key0');
+    tx.put('moved', 'key7');
+    tx.del('key7');
+  });
+  done.catch(() => undefined);
+  // Its record is written in a microtask, before the log gets a turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  history.note(before, store.core.control.lastLsn, changes, done);
+  await store.settle(done).catch(() => undefined);
+}
+
 async function turn(store: HarnessStore): Promise<void> {
   store.pump();
   await new Promise((resolve) => setImmediate(resolve));
@@ -94,11 +117,22 @@ async function workload(disk: SimulatedDisk, history: History): Promise<void> {
       put(store, history, `wide${i % 4}`, `${i}`.repeat(9000));
       await turn(store);
     }
+    // What a snapshot keeps, expires, or a transaction writes must come through as all else does.
+    const snapshot = store.db.snapshot();
+    const seen = history.at(snapshot.lsn);
+    history.issue(store, [['key5', 'for a while']], () => store.db.put('key5', 'for a while', { ttl: 1e12 }));
+    history.issue(store, [['key6', undefined]], () => store.db.del('key6'));
+    await transaction(store, history);
+    await turn(store);
     // A checkpoint with writes before, between and behind its parts.
     const running = store.settle(store.db.checkpoint()).catch(() => undefined);
     put(store, history, 'key1', 'changed');
     history.issue(store, [['key2', undefined]], () => store.db.del('key2'));
     await running;
+    const still = new Map(snapshot.entries() as Iterable<[string, unknown]>);
+    if (still.size !== seen.size || [...seen].some(([key, value]) => !isDeepStrictEqual(still.get(key), value)))
+      fail('a snapshot does not see what it saw');
+    snapshot.close();
     put(store, history, 'after', null);
     await turn(store);
     await store.close();
@@ -145,6 +179,7 @@ async function check(store: HarnessStore, history: History, where: string): Prom
   const found = store.contents();
   const expected = history.at(lsn);
   const isSame = found.size === expected.size && [...expected].every(([key, value]) => isDeepStrictEqual(found.get(key), value));
+  if (found.size !== store.db.size) fail(`${where}: ${found.size} keys in order, ${store.db.size} in all`);
   if (!isSame) fail(`${where}: not the state at LSN ${lsn}: found ${[...found.keys()].join()}, expected ${[...expected.keys()].join()}`);
 }
 

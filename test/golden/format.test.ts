@@ -46,7 +46,7 @@ async function makeExample(folder: string): Promise<Buffer> {
 void t.test('the worked example of docs/format.md', async (t) => {
   const folder = tempFolder(t);
   const written = await makeExample(folder);
-  t.equal(FORMAT_VERSION, 1, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+  t.equal(FORMAT_VERSION, 2, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
   const header = example('### Segment header, worked');
   const frame = example('### Frame, worked');
   const identity = example('### Identity file, worked');
@@ -83,7 +83,7 @@ void t.test('the worked example of a checkpoint', async (t) => {
   const manifest = decodeManifest(checksum, fs.readFileSync(file), STORE_ID, 1, file);
   const fixed = encodeManifest(checksum, { ...manifest, createdMs: 1_700_000_000_000 });
   t.equal(fixed.toString('hex'), example('### Manifest, worked').toString('hex'));
-  t.equal(fixed.readUInt32LE(16), 1, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+  t.equal(fixed.readUInt32LE(16), 2, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
 });
 
 void t.test('the golden store with a checkpoint opens', async (t) => {
@@ -102,8 +102,40 @@ void t.test('the golden store with a checkpoint opens', async (t) => {
   await db.close();
 });
 
+void t.test('the golden stores of version 2 open', async (t) => {
+  for (const name of ['store-v2', 'store-v2-checkpoint']) {
+    const folder = tempFolder(t);
+    fs.cpSync(path.join(root, 'test/golden', name), folder, { recursive: true });
+    const db = await open(folder, { walSegmentBytes: 65_536 });
+    t.equal(db.get('hello'), name === 'store-v2' ? 'world' : 'after');
+    t.same(db.get('object'), { id: 7, name: 'seven', nested: { list: [1, 2, 3] } });
+    t.same(db.get('far'), { id: 9, name: 'nine', nested: { list: [] } });
+    t.equal(db.getEntry('far')?.expiresAt, 8e15);
+    t.equal(db.get('past'), undefined, 'it had expired');
+    t.equal(db.has('object2'), name === 'store-v2');
+    t.equal(db.get('gone'), undefined);
+    t.same([...db.keys({ gte: 'f', lt: 'g' })], ['far', 'float']);
+    await db.close();
+  }
+});
+
+void t.test('a store of version 1 goes on in a segment of version 2', async (t) => {
+  const folder = tempFolder(t);
+  fs.cpSync(path.join(root, 'test/golden/store-v1'), folder, { recursive: true });
+  const before = fs.readFileSync(path.join(folder, '000000000001.wal'));
+  const db = await open(folder, { walSegmentBytes: 65_536 });
+  await db.put('new', 'value', { ttl: 100_000 });
+  await db.close();
+  t.same(fs.readFileSync(path.join(folder, '000000000001.wal')), before, 'the old segment is as it was');
+  t.equal(fs.readFileSync(path.join(folder, '000000000002.wal')).readUInt32LE(16), 2);
+  const again = await open(folder, { walSegmentBytes: 65_536 });
+  t.equal(again.get('hello'), 'world');
+  t.equal(again.get('new'), 'value');
+  await again.close();
+});
+
 void t.test('headers survive encoding and decoding', (t) => {
-  const header = { storeId: STORE_ID, number: 2 ** 33 + 5, firstLsn: 2 ** 40 + 1, bytes: 2 ** 31 };
+  const header = { version: FORMAT_VERSION, storeId: STORE_ID, number: 2 ** 33 + 5, firstLsn: 2 ** 40 + 1, bytes: 2 ** 31 };
   t.same(decodeSegmentHeader(checksum, encodeSegmentHeader(checksum, header), 'f'), header);
   t.not(segmentSeed(checksum, STORE_ID, 1), segmentSeed(checksum, STORE_ID, 2));
   t.equal(decodeFrameHeader(Buffer.alloc(FRAME_HEADER_BYTES), 0), undefined);

@@ -22,6 +22,7 @@ import { runGroupCommit, type RecordSource } from '../../src/wal/group-commit.js
 import { createIdentity, readIdentity, removeTemporaries } from '../../src/wal/identity.js';
 import { SegmentWriter } from '../../src/wal/segment-writer.js';
 import recover, { type RecoverTask } from '../../workers/recover.js';
+import index, { type IndexTask } from '../../workers/index.js';
 import checkpoint, { type CheckpointTask } from '../../workers/checkpoint.js';
 import { diskSource, type SimulatedDisk } from './simulated-disk.js';
 
@@ -32,10 +33,17 @@ const FRAME_BYTES_MAX = 16_384;
 /** Thrown out of the log's loop when it would sleep. */
 const asleep = new Error('asleep');
 
+const tasks: Record<string, (task: unknown) => unknown> = {
+  recover: (task) => recover(task as RecoverTask),
+  checkpoint: (task) => checkpoint(task as CheckpointTask),
+  index: (task) => index(task as IndexTask),
+};
+const run = (name: string, task: unknown): unknown => tasks[name](task);
+
 const inlinePool = {
   threads: 2,
-  run: (name: string, task: unknown) => (name === 'recover' ? recover(task as RecoverTask) : checkpoint(task as CheckpointTask)),
-  runOnLead: (_name: string, task: unknown) => recover(task as RecoverTask),
+  run: async (name: string, task: unknown) => run(name, task),
+  runOnLead: async (name: string, task: unknown) => run(name, task),
   destroy: () => Promise.resolve(),
 } as unknown as Pool;
 
@@ -74,6 +82,7 @@ export class HarnessStore {
     removeDebris(files, DIRECTORY);
     const core = new Core(handle, L.OWNER_SLOT);
     claimSlot(core.control, L.OWNER_SLOT, 0);
+    core.clock.start(1_700_000_000_000);
     const { control, words } = core;
     const lastLsn = summary.end.lastLsn;
     control.storeLsn(L.CONTROL_NEXT_LSN, lastLsn + 1);
