@@ -51,6 +51,11 @@ export interface OpenOptions {
    * bytes less, and those calls are refused with `FV_OPTION`. `true`.
    */
   ordered?: boolean;
+  /**
+   * `'ordered'`: keys may be numbers, strings, booleans, dates, null and arrays of these, in this order of kinds, numbers by their value (package
+   * ordered-binary). A store does not note it: give the same at every opening. `'utf8'`: strings and bytes.
+   */
+  keyEncoding?: 'utf8' | 'ordered';
   /** Opens for reading only; no file is created, changed or locked. `false`. */
   readOnly?: boolean;
   /** Creates the store when there is none. `true`. */
@@ -102,6 +107,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   snapshotIntervalSeconds: integer(0, 31_536_000),
   checkpointLogBytes: integer(65_536, Number.MAX_SAFE_INTEGER),
   ordered: boolean,
+  keyEncoding: { allowed: "'utf8' or 'ordered'", check: (value) => value === 'utf8' || value === 'ordered' },
   readOnly: boolean,
   createIfMissing: boolean,
   errorIfExists: boolean,
@@ -140,6 +146,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     snapshotIntervalSeconds: options.snapshotIntervalSeconds ?? 300,
     checkpointLogBytes: options.checkpointLogBytes,
     ordered: options.ordered ?? true,
+    keyEncoding: options.keyEncoding ?? 'utf8',
     readOnly: options.readOnly ?? false,
     createIfMissing: options.createIfMissing ?? true,
     errorIfExists: options.errorIfExists ?? false,
@@ -219,4 +226,22 @@ const TRANSACTION_RULES: Record<keyof TransactionOptions, Rule> = { durability, 
 
 export function checkTransactionOptions(options: TransactionOptions): void {
   checkCallOptions('transaction', options, TRANSACTION_RULES);
+}
+
+export interface SublevelOptions {
+  /** How the sublevel's keys are encoded; see `open`. `'utf8'`. */
+  keyEncoding?: 'utf8' | 'ordered';
+}
+
+export function checkSublevelOptions(options: SublevelOptions): void {
+  checkCallOptions('sublevel', options, { keyEncoding: RULES.keyEncoding });
+}
+
+const LOAD_RULES: Record<string, Rule> = {
+  onProgress: { allowed: 'a function', check: (value) => typeof value === 'function' },
+  signal: { allowed: 'an AbortSignal', check: (value) => value instanceof AbortSignal },
+};
+
+export function checkLoadOptions(options: object): void {
+  checkCallOptions('load', options, LOAD_RULES);
 }

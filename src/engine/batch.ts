@@ -43,7 +43,7 @@ export class EncodedBatch {
   }
 
   /** @param expiresMs in ms since 1970, or 0 @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
-  put(core: Core, key: string | Uint8Array, value: unknown, expiresMs: number): void {
+  put(core: Core, key: unknown, value: unknown, expiresMs: number): void {
     core.codec.prepare(value);
     encodeKey(core.scratch, key);
     core.codec.place(value);
@@ -51,7 +51,7 @@ export class EncodedBatch {
     this.#append(core.scratch, OPERATION_PUT);
   }
 
-  del(core: Core, key: string | Uint8Array): void {
+  del(core: Core, key: unknown): void {
     core.encodeDelete(key);
     this.#append(core.scratch, OPERATION_DELETE);
   }

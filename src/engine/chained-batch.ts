@@ -4,6 +4,7 @@ import { FlashVectorError } from '../base/errors.js';
 import { checkTtl, type WriteOptions } from '../base/options.js';
 import { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
+import type { AnyKey } from './key.js';
 
 /**
  * Collects operations and writes them as one: all or nothing, in memory, on disk, across shards.
@@ -27,7 +28,7 @@ export class ChainedBatch {
   }
 
   /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION`, `FV_CLOSED` */
-  put(key: string | Uint8Array, value: unknown, options?: { ttl?: number }): this {
+  put(key: AnyKey, value: unknown, options?: { ttl?: number }): this {
     this.#check();
     const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('batch', options.ttl);
     this.#batch.put(this.#core, key, value, expiresMs);
@@ -35,7 +36,7 @@ export class ChainedBatch {
   }
 
   /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED` */
-  del(key: string | Uint8Array): this {
+  del(key: AnyKey): this {
     this.#check();
     this.#batch.del(this.#core, key);
     return this;

@@ -9,7 +9,7 @@ import { threadWord } from '../memory/registry.js';
 import { Ring } from '../memory/ring.js';
 import { SnapshotTable } from '../memory/snapshots.js';
 import { Staging } from '../memory/staging.js';
-import { encodeKey } from '../table/key-codec.js';
+import { decodeKey, encodeKey } from '../table/key-codec.js';
 import { OrderedIndex } from '../table/ordered-index.js';
 import { Scratch } from '../table/scratch.js';
 import { Shard } from '../table/shard.js';
@@ -32,6 +32,7 @@ export class Core {
   readonly shardMask: number;
   readonly metrics: ThreadMetrics;
   readonly threadWord: number;
+  readonly hasOrderedKeys: boolean;
   /** DURABILITY_* of writes that do not say. */
   readonly durability: number;
 
@@ -41,7 +42,8 @@ export class Core {
   ) {
     this.control = new Control(handle.control);
     this.words = this.control.words;
-    this.scratch = new Scratch(this.words[L.CONTROL_HASH_SEED]);
+    this.hasOrderedKeys = this.words[L.CONTROL_ORDERED_KEYS] !== 0;
+    this.scratch = new Scratch(this.words[L.CONTROL_HASH_SEED], this.hasOrderedKeys);
     this.ring = new Ring(handle.ring, this.control, slot);
     this.staging = new Staging(handle.staging, this.control, slot);
     this.dictionary = new Dictionary(this.control, slot + 1, this.ring);
@@ -57,8 +59,13 @@ export class Core {
     this.durability = this.words[L.CONTROL_DURABILITY];
   }
 
+  /** A key as the user sees it. The bytes are copied. */
+  decodeKey(bytes: Buffer, start: number, end: number, flags: number): string | Uint8Array {
+    return decodeKey(bytes, start, end, flags, this.hasOrderedKeys);
+  }
+
   /** Puts the deletion of a key into the scratch. @throws TypeError, FlashVectorError FV_KEY */
-  encodeDelete(key: string | Uint8Array): void {
+  encodeDelete(key: unknown): void {
     const { scratch } = this;
     encodeKey(scratch, key);
     scratch.valueType = 0;

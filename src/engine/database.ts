@@ -8,12 +8,14 @@
 import { describe, FlashVectorError } from '../base/errors.js';
 import {
   checkDeleteOptions,
+  checkLoadOptions,
   checkPutOptions,
   checkTtl,
   checkWriteOptions,
   type DeleteOptions,
   type Durability,
   type PutOptions,
+  type SublevelOptions,
   type TransactionOptions,
   type WriteOptions,
 } from '../base/options.js';
@@ -23,17 +25,21 @@ import * as M from '../memory/metrics.js';
 import { addExpiry } from '../table/expiry.js';
 import { encodeKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
+import { clearRange, loadEntries, type LoadOptions } from './bulk.js';
 import { ChainedBatch } from './chained-batch.js';
+import { checkChangesOptions, followChanges, type Change, type ChangeSource, type ChangesOptions } from './changes.js';
 import type { CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
-import type { Key } from './key.js';
-import { StoreReads } from './store-reads.js';
+import type { AnyKey, Key } from './key.js';
+import { checkRange } from './range.js';
+import { StoreReads, type ReadRange } from './store-reads.js';
+import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { runTransaction, type TransactionView } from './transaction.js';
 import { CONFLICT, DEFER, Writer, conflictError, isDeferred, type Condition } from './writer.js';
 
-export type BatchOperation = { type: 'put'; key: Key; value: unknown; ttl?: number } | { type: 'del'; key: Key };
+export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
 
 const DURABILITIES: Record<Durability, number> = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 const PUT_SAMPLE_MASK = 15;
@@ -45,6 +51,8 @@ export interface Lifecycle {
   close(db: FlashVector): Promise<void>;
   checkpoint(): Promise<number>;
   backup(directory: string): Promise<number>;
+  /** Where the change feed reads; `undefined` where there is none. */
+  readonly changes?: ChangeSource;
   /** `undefined` where nobody knows: only the owner makes checkpoints. */
   readonly checkpoints: CheckpointStats | undefined;
 }
@@ -111,7 +119,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   /**
    * Removes a key; no error when it is not there. Resolves and rejects as `put`.
    */
-  del(key: Key, options?: DeleteOptions): Promise<number> {
+  del(key: AnyKey, options?: DeleteOptions): Promise<number> {
     try {
       this.#checkWritable();
       const core = this.core;
@@ -200,6 +208,10 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       if (options.durability !== undefined) durability = DURABILITIES[options.durability];
     }
     if (batch.count === 0) return Promise.resolve(this.core.control.lastLsn);
+    return this.#countAndWrite(batch, durability);
+  }
+
+  #countAndWrite(batch: EncodedBatch, durability: number): Promise<number> {
     const counters = this.counters;
     counters[M.COUNTER_BATCHES]++;
     counters[M.COUNTER_BYTES_WRITTEN] += batch.length * 4;
@@ -210,11 +222,21 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     return writer.acks.join(lsn, durability);
   }
 
+  /** A batch of `load` or `clear`. */
+  #sendBatch(batch: EncodedBatch, durability: number): Promise<number> {
+    try {
+      this.#checkWritable();
+      return this.#countAndWrite(batch, durability);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
   /**
    * Adds to a number, atomically; an absent key counts as 0. Resolves with the new number when it is durable.
    * Rejects as `put`, and with `FV_VALUE` when the key holds something else.
    */
-  increment(key: Key, by = 1, options?: WriteOptions): Promise<number> {
+  increment(key: AnyKey, by = 1, options?: WriteOptions): Promise<number> {
     try {
       this.#checkWritable();
       if (typeof by !== 'number' || !Number.isFinite(by)) throw new TypeError(`increment: by must be a finite number, not ${describe(by)}`);
@@ -226,7 +248,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + 8;
       const writer = this.#writer;
       const result = { value: 0 };
-      const copy = typeof key === 'string' ? key : Uint8Array.prototype.slice.call(key);
+      const copy = copyOfKey(key);
       const lsn = writer.deferring ? DEFER : writer.tryIncrement(by, durability, 0, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {
@@ -245,14 +267,14 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * @param fn gets the value or `undefined`, returns the new one; it may be called again when another
    *   writer was faster, so it should only compute. What it throws rejects the promise and nothing is written
    */
-  update<V = unknown>(key: Key, fn: (value: V | undefined) => V, options?: WriteOptions): Promise<V> {
+  update<V = unknown>(key: AnyKey, fn: (value: V | undefined) => V, options?: WriteOptions): Promise<V> {
     try {
       this.#checkWritable();
       if (typeof fn !== 'function') throw new TypeError(`update: fn must be a function, not ${describe(fn)}`);
       if (options !== undefined) checkWriteOptions('update', options);
       const core = this.core;
       const durability = options?.durability === undefined ? core.durability : DURABILITIES[options.durability];
-      const copy = typeof key === 'string' ? key : (Uint8Array.prototype.slice.call(key) as Uint8Array);
+      const copy = copyOfKey(key);
       const writer = this.#writer;
       const result = {} as { value: V };
       const run = (patienceMs: number): number => this.#tryUpdate(copy, fn, durability, patienceMs, result);
@@ -265,7 +287,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     }
   }
 
-  #tryUpdate<V>(key: Key, fn: (value: V | undefined) => V, durability: number, patienceMs: number, result: { value: V }): number {
+  #tryUpdate<V>(key: AnyKey, fn: (value: V | undefined) => V, durability: number, patienceMs: number, result: { value: V }): number {
     const core = this.core;
     for (let attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
       const entry = this.readEntry(key);
@@ -291,7 +313,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * Lets a key expire in `ttl` milliseconds, whatever was said of it before. Resolves with whether the key was there, once that is durable.
    * Rejects as `put`.
    */
-  expire(key: Key, ttl: number, options?: WriteOptions): Promise<boolean> {
+  expire(key: AnyKey, ttl: number, options?: WriteOptions): Promise<boolean> {
     try {
       return this.#expire('expire', key, this.core.clock.now() + checkTtl('expire', ttl), options);
     } catch (error) {
@@ -300,11 +322,11 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   }
 
   /** Lets a key stay for good that was to expire. Resolves with whether the key was there. Rejects as `put`. */
-  persist(key: Key, options?: WriteOptions): Promise<boolean> {
+  persist(key: AnyKey, options?: WriteOptions): Promise<boolean> {
     return this.#expire('persist', key, 0, options);
   }
 
-  #expire(call: string, key: Key, expiresMs: number, options: WriteOptions | undefined): Promise<boolean> {
+  #expire(call: string, key: AnyKey, expiresMs: number, options: WriteOptions | undefined): Promise<boolean> {
     try {
       this.#checkWritable();
       if (options !== undefined) checkWriteOptions(call, options);
@@ -314,7 +336,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const result = { found: false };
       encodeKey(core.scratch, key);
       this.counters[M.COUNTER_PUTS]++;
-      const copy = typeof key === 'string' ? key : Uint8Array.prototype.slice.call(key);
+      const copy = copyOfKey(key);
       const lsn = writer.deferring ? DEFER : writer.tryExpire(expiresMs, durability, 0, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {
@@ -351,6 +373,68 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /**
+   * Removes the entries that a range holds at this moment, all without one. They go in batches, each atomic, not all at once. Resolves with an
+   * LSN at which they are gone, 0 when there were none. Rejects as `put`.
+   */
+  async clear(range?: ReadRange, options?: WriteOptions): Promise<number> {
+    this.#checkWritable();
+    if (options !== undefined) checkWriteOptions('clear', options);
+    const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
+    return clearRange(this.core, this.views, checkRange(this.core, 'clear', range), durability, (batch, wanted) => this.#sendBatch(batch, wanted));
+  }
+
+  /**
+   * Writes many entries, in batches, with bounded memory. Resolves with their number when all are durable.
+   * Rejects as `put`, with what the iterable throws, and with `FV_ABORTED`; what was written until then stays.
+   * @param entries pairs of key and value
+   * @example await db.load(new Map([['a', 1], ['b', 2]]))
+   */
+  async load(
+    entries: Iterable<readonly [AnyKey, unknown]> | AsyncIterable<readonly [AnyKey, unknown]>,
+    options: LoadOptions = {},
+  ): Promise<number> {
+    this.#checkWritable();
+    checkLoadOptions(options);
+    const source = entries as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
+    if (typeof source?.[Symbol.iterator] !== 'function' && typeof source?.[Symbol.asyncIterator] !== 'function')
+      throw new TypeError(`load takes an iterable of pairs of key and value, not ${describe(entries)}`);
+    return loadEntries(
+      this.core,
+      entries,
+      options,
+      (batch, durability) => this.#sendBatch(batch, durability),
+      () => this.flush(),
+    );
+  }
+
+  /**
+   * Every committed change, in the order of LSNs, from the log: first those after `since` that were written before, then those that come.
+   * What a slow reader has not read holds nobody up. Owner only.
+   *
+   * Rejects with `FV_ABORTED` (with `lsn`, the oldest change there is, when the log does not reach back to `since` any more), `FV_CLOSED` when the store
+   * closes, `FV_OPTION`, `FV_CORRUPT`, `FV_IO`.
+   * @example for await (const { lsn, type, key, value } of db.changes({ since: 0 })) …
+   */
+  changes(options: ChangesOptions = {}): AsyncIterableIterator<Change> {
+    this.checkReadable();
+    checkChangesOptions(options);
+    const { changes } = this.#lifecycle;
+    if (changes === undefined)
+      throw new FlashVectorError('FV_OPTION', "changes are read by the store's owner, where it is open for writing, not by an attached thread");
+    return followChanges(this.core, changes, options.since ?? this.core.control.lastLsn, options.signal);
+  }
+
+  /**
+   * A part of the store under a name, with keys of its own; see `Sublevel`.
+   * @throws TypeError, FlashVectorError `FV_OPTION`
+   * @example db.sublevel('users').put('ada', { name: 'Ada' })
+   */
+  sublevel(name: string, options: SublevelOptions = {}): Sublevel {
+    this.checkReadable();
+    return new Sublevel(this, Buffer.alloc(0), name, options);
   }
 
   /** Resolves, with its LSN, when everything written so far, by any thread, is on disk. */
@@ -455,6 +539,12 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     if (status === L.STATUS_READONLY && this.#closed === undefined) throw this.core.control.readonlyError();
     throw this.core.control.closedError();
   }
+}
+
+/** A key that stays as it is although the caller goes on to change what it gave. */
+function copyOfKey(key: AnyKey): AnyKey {
+  if (key instanceof Uint8Array) return Uint8Array.prototype.slice.call(key);
+  return Array.isArray(key) ? ([...key] as AnyKey) : key;
 }
 
 function conditionOf(options: PutOptions): Condition {

@@ -27,7 +27,12 @@ export class Expirer {
   /** Expired entries removed so far. */
   removed = 0;
 
-  constructor(core: Core, writer: Writer) {
+  /** @param onPause called ten times a second: for what else the owner looks after */
+  constructor(
+    core: Core,
+    writer: Writer,
+    readonly onPause: () => void,
+  ) {
     this.#core = core;
     this.#writer = writer;
     this.#pause();
@@ -46,6 +51,7 @@ export class Expirer {
 
   #slice(): void {
     if (this.#stopped) return;
+    this.onPause();
     let found = 0;
     // A write that waits comes first: removing what nobody sees can wait longer.
     if (!this.#writer.deferring) for (let i = 0; i < SEGMENTS && found < REMOVALS_MAX; i++) found += this.#segment();

@@ -1,7 +1,12 @@
 /** Keys and entries as the user sees them. */
 
+import type { OrderedKey } from '../table/ordered-keys.js';
+
 /** UTF-8 string or bytes, 1 to 65,535 bytes long. A string and its UTF-8 bytes are the same key. */
 export type Key = string | Uint8Array;
+
+/** What is taken for a key: in a store or a sublevel with `keyEncoding: 'ordered'` other kinds of values, too. */
+export type AnyKey = Key | OrderedKey;
 
 export interface Entry<V = unknown> {
   value: V;

@@ -21,6 +21,7 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     // Recovery is not bound by the cap: it takes back what fitted before, in another order.
     maxMemoryBytes: Number.MAX_SAFE_INTEGER,
     indexed: options.ordered,
+    orderedKeys: options.keyEncoding === 'ordered',
   });
   const regionMax = REGION_BYTES_MAX;
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));

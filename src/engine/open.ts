@@ -19,6 +19,7 @@ import { Checksum } from '../platform/checksum.js';
 import { createIdentity, readIdentity, removeTemporaries } from '../wal/identity.js';
 import type { LogSummary } from '../wal/log-reader.js';
 import type { LogTask } from '../../workers/log.js';
+import type { ChangeSource } from './changes.js';
 import { Checkpointer, type CheckpointBase, type CheckpointSettings, type CheckpointStats } from './checkpoints.js';
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
@@ -79,6 +80,7 @@ class Opening {
   #logTask: Promise<unknown> | undefined;
   #checkpointer: Checkpointer | undefined;
   #expirer: Expirer | undefined;
+  #changes: ChangeSource | undefined;
   #closing = false;
   #db: FlashVector | undefined;
   #announced = false;
@@ -128,7 +130,8 @@ class Opening {
       return db;
     }
     await this.#startLog(storeId, handle, summary, db);
-    this.#expirer = new Expirer(core, writer);
+    this.#expirer = new Expirer(core, writer, () => db.reclaimVersions());
+    this.#changes = { directory, files: source, storeId, pool };
     this.#startCheckpoints(core, writer, pool, storeId, base, db);
     return db;
   }
@@ -139,10 +142,14 @@ class Opening {
       return this.#checkpointer;
     };
     const stats = (): CheckpointStats | undefined => this.#checkpointer?.stats;
+    const changes = (): ChangeSource | undefined => this.#changes;
     return {
       close: () => this.#close(),
       checkpoint: () => checkpointer().request(),
       backup: (directory) => checkpointer().backup(path.resolve(directory)),
+      get changes() {
+        return changes();
+      },
       get checkpoints() {
         return stats();
       },

@@ -35,6 +35,8 @@ export interface RangeOrigin {
   readonly views: Views;
   /** The moment to read at, if it is not the iterator's own. @throws FlashVectorError FV_CLOSED */
   view(): View | undefined;
+  /** How keys are shown, if not as the store's are. */
+  decodeKey?(bytes: Buffer, flags: number): Key;
   /** @param wantsValue whether values are read */
   source?(bounds: Bounds, view: View, wantsValue: boolean): EntrySource;
 }
@@ -54,7 +56,7 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
     this.#lease = given === undefined ? origin.views.acquire() : undefined;
     const view = given ?? (this.#lease as Lease);
     const wantsValue = yields !== 'keys';
-    this.#source = origin.source?.(bounds, view, wantsValue) ?? new RangeReader(origin.core, bounds, view, wantsValue);
+    this.#source = origin.source?.(bounds, view, wantsValue) ?? new RangeReader(origin.core, bounds, view, wantsValue, origin.decodeKey);
     if (this.#lease !== undefined) forgotten.register(this, this.#lease, this);
   }
 

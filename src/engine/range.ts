@@ -7,20 +7,21 @@
 
 import { FlashVectorError, describe } from '../base/errors.js';
 import { IndexCursor } from '../table/index-cursor.js';
-import { decodeKey, encodeKey } from '../table/key-codec.js';
+import { RawKey, encodeKey } from '../table/key-codec.js';
+import { encodeOrderedPrefix } from '../table/ordered-keys.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
 import { INVISIBLE, type View } from '../table/shard.js';
 import type { Core } from './core.js';
-import type { Key } from './key.js';
+import type { AnyKey, Key } from './key.js';
 
 /** A range of keys, ordered by their bytes. Bounds that are not given are open. */
 export interface Range {
-  gt?: Key;
-  gte?: Key;
-  lt?: Key;
-  lte?: Key;
+  gt?: AnyKey;
+  gte?: AnyKey;
+  lt?: AnyKey;
+  lte?: AnyKey;
   /** Only keys that begin with it. */
-  prefix?: Key;
+  prefix?: AnyKey;
   /** From the last key to the first. `false`. */
   reverse?: boolean;
   /** At most so many. No limit. */
@@ -42,7 +43,7 @@ export interface Bounds {
 
 const NAMES = new Set(['gt', 'gte', 'lt', 'lte', 'prefix', 'reverse', 'limit', 'snapshot']);
 
-function probeOf(core: Core, key: Key): KeyProbe {
+function probeOf(core: Core, key: AnyKey): KeyProbe {
   encodeKey(core.scratch, key);
   const probe = KeyProbe.own();
   const source = KeyProbe.ofScratch(core.scratch);
@@ -97,7 +98,8 @@ export function checkRange(core: Core, call: string, range: Range | undefined): 
   if (lt !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lt), inclusive: false }, -1);
   if (lte !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lte), inclusive: true }, -1);
   if (prefix !== undefined) {
-    const key = probeOf(core, prefix);
+    const raw: unknown = core.hasOrderedKeys && !((prefix as unknown) instanceof RawKey) ? new RawKey(encodeOrderedPrefix(prefix), 0) : prefix;
+    const key = probeOf(core, raw as Key);
     const behind = behindPrefix(key);
     bounds.low = tighter(bounds.low, { key, inclusive: true }, 1);
     if (behind !== undefined) bounds.high = tighter(bounds.high, { key: behind, inclusive: false }, -1);
@@ -135,13 +137,17 @@ export class RangeReader {
   #ahead = KeyProbe.own();
   #state: 'before' | 'inside' | 'begun' | 'after' = 'before';
 
-  constructor(core: Core, bounds: Bounds, view: View, wantsValue: boolean) {
+  readonly #decode: ((bytes: Buffer, flags: number) => Key) | undefined;
+
+  /** @param decode how keys are shown, if not as the store's are; the bytes are good until it returns */
+  constructor(core: Core, bounds: Bounds, view: View, wantsValue: boolean, decode?: (bytes: Buffer, flags: number) => Key) {
     if (core.index === undefined)
       throw new FlashVectorError('FV_OPTION', 'the store was opened with ordered: false, and has no ranges');
     this.#core = core;
     this.#bounds = bounds;
     this.#view = view;
     this.#wantsValue = wantsValue;
+    this.#decode = decode;
     this.#cursor = new IndexCursor(core.index, bounds.reverse);
     this.#start = bounds.reverse ? bounds.high : bounds.low;
     this.#end = bounds.reverse ? bounds.low : bounds.high;
@@ -190,6 +196,7 @@ export class RangeReader {
 
   /** The key found, as the user sees it. */
   decodeKey(): Key {
-    return decodeKey(this.key.bytes, 0, this.key.length, this.keyFlags);
+    if (this.#decode !== undefined) return this.#decode(this.key.bytes.subarray(0, this.key.length), this.keyFlags);
+    return this.#core.decodeKey(this.key.bytes, 0, this.key.length, this.keyFlags);
   }
 }

@@ -6,7 +6,7 @@ import * as L from '../memory/layout.js';
 import { encodeKey } from '../table/key-codec.js';
 import type { Shard } from '../table/shard.js';
 import type { Core } from './core.js';
-import type { Entry, Key } from './key.js';
+import type { AnyKey, Entry, Key } from './key.js';
 import { checkRange, type Range } from './range.js';
 import { OrderedRange, countRange, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import type { Lease, Views } from './views.js';
@@ -28,14 +28,15 @@ const forgotten = new FinalizationRegistry<{ lease: Lease; openedAt: string }>((
 export class Snapshot implements Disposable {
   readonly #core: Core;
   readonly #lease: Lease;
-  readonly #origin: RangeOrigin;
+  /** @internal */
+  readonly origin: RangeOrigin;
   #isOpen = true;
 
   /** @internal Use `db.snapshot()`. */
   constructor(core: Core, views: Views) {
     this.#core = core;
     this.#lease = views.acquire();
-    this.#origin = {
+    this.origin = {
       core,
       views,
       view: () => {
@@ -52,23 +53,23 @@ export class Snapshot implements Disposable {
   }
 
   /** The value under `key` at that moment, or `undefined`. @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED` */
-  get(key: Key): unknown {
+  get(key: AnyKey): unknown {
     return this.#shardOf(key).getAt(this.#lease);
   }
 
   /** Whether `key` had a value. @throws as `get` */
-  has(key: Key): boolean {
+  has(key: AnyKey): boolean {
     return this.#shardOf(key).hasAt(this.#lease);
   }
 
   /** Values of several keys, in their order. @throws as `get` */
-  getMany(keys: readonly Key[]): unknown[] {
+  getMany(keys: readonly AnyKey[]): unknown[] {
     if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
-    return keys.map((key: Key) => this.get(key));
+    return keys.map((key: AnyKey) => this.get(key));
   }
 
   /** The value with its version, or `undefined`. @throws as `get` */
-  getEntry(key: Key): Entry | undefined {
+  getEntry(key: AnyKey): Entry | undefined {
     const shard = this.#shardOf(key);
     const value = shard.getAt(this.#lease);
     return value === undefined ? undefined : entryOf(shard, value);
@@ -95,10 +96,10 @@ export class Snapshot implements Disposable {
 
   #range<T>(yields: Yields, range: Range | undefined): RangeIterable<T> {
     this.#check();
-    return new OrderedRange<T>(this.#origin, checkRange(this.#core, yields, range), yields);
+    return new OrderedRange<T>(this.origin, checkRange(this.#core, yields, range), yields);
   }
 
-  #shardOf(key: Key): Shard {
+  #shardOf(key: AnyKey): Shard {
     this.#check();
     const core = this.#core;
     encodeKey(core.scratch, key);
@@ -107,7 +108,7 @@ export class Snapshot implements Disposable {
 
   #check(): void {
     if (!this.#isOpen) throw new FlashVectorError('FV_CLOSED', 'the snapshot is closed');
-    if (this.#origin.views.isClosed || Atomics.load(this.#core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) throw this.#core.control.closedError();
+    if (this.origin.views.isClosed || Atomics.load(this.#core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) throw this.#core.control.closedError();
   }
 
   /** Lets go of what was kept for it. Again does nothing. */

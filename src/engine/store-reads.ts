@@ -12,7 +12,7 @@ import { encodeKey } from '../table/key-codec.js';
 import type { ShardEntry } from '../table/shard.js';
 import type { CheckpointReport } from './checkpoints.js';
 import type { Core } from './core.js';
-import type { Entry, Key } from './key.js';
+import type { AnyKey, Entry, Key } from './key.js';
 import { checkRange, type Range } from './range.js';
 import { OrderedRange, countRange, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import { Snapshot, entryOf } from './snapshot.js';
@@ -59,17 +59,17 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
    * @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED`
    * @example db.get('user:1') // { name: 'Ada' }
    */
-  get(key: Key): unknown {
+  get(key: AnyKey): unknown {
     if ((++this.#gets & GET_SAMPLE_MASK) === 0) return this.#getSampled(key);
     return this.#get(key);
   }
 
-  #get(key: Key): unknown {
+  #get(key: AnyKey): unknown {
     if (this.words[L.CONTROL_STATUS] >= L.STATUS_CLOSING || this.isDetached) throw this.core.control.closedError();
     return this.read(key);
   }
 
-  protected read(key: Key): unknown {
+  protected read(key: AnyKey): unknown {
     const core = this.core;
     const scratch = core.scratch;
     encodeKey(scratch, key);
@@ -84,7 +84,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
     return value;
   }
 
-  #getSampled(key: Key): unknown {
+  #getSampled(key: AnyKey): unknown {
     const started = performance.now();
     const value = this.#get(key);
     this.core.metrics.record(M.HISTOGRAM_GET, (performance.now() - started) * 1e6);
@@ -92,7 +92,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   }
 
   /** Whether `key` has a value. @throws as `get` */
-  has(key: Key): boolean {
+  has(key: AnyKey): boolean {
     this.checkReadable();
     const core = this.core;
     encodeKey(core.scratch, key);
@@ -103,7 +103,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   }
 
   /** Values of several keys, in their order; `undefined` where there is none. @throws as `get` */
-  getMany(keys: readonly Key[]): unknown[] {
+  getMany(keys: readonly AnyKey[]): unknown[] {
     if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
     const values: unknown[] = [];
     for (const key of keys) values.push(this.#get(key as Key));
@@ -111,13 +111,13 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   }
 
   /** The value with its version, or `undefined`. @throws as `get` */
-  getEntry(key: Key): Entry | undefined {
+  getEntry(key: AnyKey): Entry | undefined {
     this.checkReadable();
     return this.readEntry(key);
   }
 
   /** For writes that are finished while the store is closing, too. */
-  protected readEntry(key: Key): Entry | undefined {
+  protected readEntry(key: AnyKey): Entry | undefined {
     const value = this.read(key);
     if (value === undefined) return undefined;
     const core = this.core;
@@ -128,7 +128,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
    * How long the key still lives, in milliseconds, as in Redis: -1 when it does not expire, -2 when it is not there.
    * @throws as `get`
    */
-  ttl(key: Key): number {
+  ttl(key: AnyKey): number {
     this.checkReadable();
     const core = this.core;
     encodeKey(core.scratch, key);
@@ -211,6 +211,19 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
       }
     }
     return undefined;
+  }
+
+  /** @internal A range whose keys are shown as `decode` says: what a sublevel is made of. */
+  rawRange<T>(yields: Yields, range: ReadRange, decode: (bytes: Buffer, flags: number) => Key): RangeIterable<T> {
+    this.checkReadable();
+    const { snapshot, ...bare } = range;
+    const origin: RangeOrigin = { ...(snapshot?.origin ?? this.#origin), decodeKey: decode };
+    return new OrderedRange<T>(origin, checkRange(this.core, yields, bare), yields);
+  }
+
+  /** @internal Frees what snapshots of threads that have ended kept. */
+  reclaimVersions(): void {
+    this.views.reclaim();
   }
 
   protected checkReadable(): void {

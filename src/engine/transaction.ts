@@ -12,13 +12,13 @@ import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import { checkTtl, checkTransactionOptions, type TransactionOptions } from '../base/options.js';
 import { KEY_LENGTH_MASK, OPERATION_HEADER_WORDS, ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT, wordsOf } from '../base/record.js';
-import { decodeKey, encodeKey } from '../table/key-codec.js';
+import { encodeKey } from '../table/key-codec.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
 import type { View } from '../table/shard.js';
 import { decodeStored } from '../table/stored-value.js';
 import { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
-import type { Key } from './key.js';
+import type { AnyKey, Key } from './key.js';
 import { RangeReader, checkRange, isInside, type Bounds, type Range } from './range.js';
 import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import type { Lease, Views } from './views.js';
@@ -39,9 +39,9 @@ interface RangeRead {
 /** What the body of a transaction gets. It is good until the body has ended. */
 export interface TransactionView {
   /** As `db.get`, at the transaction's moment, its own writes included. */
-  get(key: Key): unknown;
-  has(key: Key): boolean;
-  getMany(keys: readonly Key[]): unknown[];
+  get(key: AnyKey): unknown;
+  has(key: AnyKey): boolean;
+  getMany(keys: readonly AnyKey[]): unknown[];
   /** As `db.entries`, at the transaction's moment, with the writes that it had made when the iterator was made. */
   entries(range?: Range): RangeIterable<[key: Key, value: unknown]>;
   keys(range?: Range): RangeIterable<Key>;
@@ -49,7 +49,7 @@ export interface TransactionView {
   count(range?: Range): number;
   /** Takes effect when the transaction does. @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION` */
   put(key: Key, value: unknown, options?: { ttl?: number }): void;
-  del(key: Key): void;
+  del(key: AnyKey): void;
 }
 
 /** A write of the transaction itself. */
@@ -79,7 +79,7 @@ class Transaction implements TransactionView, Guard {
 
   // What the body calls -----------------------------------------------------------------------
 
-  get(key: Key): unknown {
+  get(key: AnyKey): unknown {
     const view = this.#begin();
     const id = this.#identify(key);
     const own = this.#writes.get(id);
@@ -91,7 +91,7 @@ class Transaction implements TransactionView, Guard {
     return value;
   }
 
-  has(key: Key): boolean {
+  has(key: AnyKey): boolean {
     const view = this.#begin();
     const id = this.#identify(key);
     const own = this.#writes.get(id);
@@ -103,9 +103,9 @@ class Transaction implements TransactionView, Guard {
     return found;
   }
 
-  getMany(keys: readonly Key[]): unknown[] {
+  getMany(keys: readonly AnyKey[]): unknown[] {
     if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
-    return keys.map((key: Key) => this.get(key));
+    return keys.map((key: AnyKey) => this.get(key));
   }
 
   entries(range?: Range): RangeIterable<[key: Key, value: unknown]> {
@@ -133,7 +133,7 @@ class Transaction implements TransactionView, Guard {
     this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: true });
   }
 
-  del(key: Key): void {
+  del(key: AnyKey): void {
     this.#begin();
     this.batch.del(this.#core, key);
     this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: false });
@@ -148,13 +148,13 @@ class Transaction implements TransactionView, Guard {
   }
 
   /** Puts a key into the scratch. @returns its bytes as a string: those of two keys order as the keys do */
-  #identify(key: Key): string {
+  #identify(key: AnyKey): string {
     const { scratch } = this.#core;
     encodeKey(scratch, key);
     return scratch.bytes.latin1Slice(OPERATION_HEADER_WORDS * 4, OPERATION_HEADER_WORDS * 4 + scratch.keyLength);
   }
 
-  #note(id: string, key: Key, lsn: number): void {
+  #note(id: string, key: AnyKey, lsn: number): void {
     if (this.#readKeys.has(id)) return;
     this.#readKeys.add(id);
     this.#reads.del(this.#core, key);
@@ -201,7 +201,7 @@ class Transaction implements TransactionView, Guard {
       if (!isInside(bounds, key)) continue;
       const flags = (words[at] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
       const start = (at + OPERATION_HEADER_WORDS) * 4;
-      own.push({ key, isPut, decodeKey: () => decodeKey(bytes, start, start + length, flags), value: () => this.#ownValue(index) });
+      own.push({ key, isPut, decodeKey: () => this.#core.decodeKey(bytes, start, start + length, flags), value: () => this.#ownValue(index) });
     }
     const sign = bounds.reverse ? -1 : 1;
     return own.sort((a, b) => sign * compareProbes(a.key, b.key));

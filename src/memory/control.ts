@@ -116,6 +116,8 @@ export interface ControlSettings {
   maxMemoryBytes: number;
   /** Whether the store keeps an ordered index. */
   indexed: boolean;
+  /** Whether keys are in the encoding `ordered`. */
+  orderedKeys?: boolean;
 }
 
 export function createControl(settings: ControlSettings): Control {
@@ -129,6 +131,7 @@ export function createControl(settings: ControlSettings): Control {
   words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(settings.maxMemoryBytes);
   words[L.CONTROL_NEXT_LSN + L.LSN_LOW] = 1;
   words[L.CONTROL_INDEXED] = settings.indexed ? 1 : 0;
+  words[L.CONTROL_ORDERED_KEYS] = settings.orderedKeys === true ? 1 : 0;
   const control = new Control(buffer);
   control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, L.SNAPSHOT_NONE);
   return control;

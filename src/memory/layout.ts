@@ -131,6 +131,8 @@ export const CONTROL_INDEX_LOCK = 176;
 export const CONTROL_INDEX_WAITERS = 177;
 /** 1: the store keeps an ordered index. A constant, written before the region is shared. */
 export const CONTROL_INDEXED = 178;
+/** 1: keys are in the encoding `ordered`. A constant as well. */
+export const CONTROL_ORDERED_KEYS = 179;
 
 // Line 12: open snapshots (see snapshots.ts). Guarded by the log lock; read by writers and by who frees old versions.
 /** LSN of the youngest open snapshot, 0 when none is open; three words (see Control.storeLsn). */

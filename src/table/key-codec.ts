@@ -8,6 +8,7 @@
 
 import { FlashVectorError, describe } from '../base/errors.js';
 import { ENTRY_FLAG_BINARY_KEY, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
+import { decodeOrderedKey, encodeOrderedKey } from './ordered-keys.js';
 import type { Scratch } from './scratch.js';
 
 const KEY_WORD = OPERATION_HEADER_WORDS;
@@ -44,14 +45,23 @@ export function hashWords(scratch: Scratch, keyLength: number): number {
   return finish(h);
 }
 
+/** A key that is bytes already, with its flags: what a sublevel makes. */
+export class RawKey {
+  constructor(
+    readonly bytes: Uint8Array,
+    readonly flags: number,
+  ) {}
+}
+
 /**
  * Puts a key into the scratch.
+ * @param key a string or bytes; where the store's keys are ordered, see ordered-keys.ts
  * @throws TypeError when it is neither a string nor a Uint8Array
  * @throws FlashVectorError FV_KEY when it is empty, too long, or a string with a lone surrogate
  */
-export function encodeKey(scratch: Scratch, key: string | Uint8Array): void {
-  if (typeof key !== 'string') {
-    encodeBinaryKey(scratch, key);
+export function encodeKey(scratch: Scratch, key: unknown): void {
+  if (typeof key !== 'string' || scratch.hasOrderedKeys) {
+    encodeOtherKey(scratch, key);
     return;
   }
   const length = key.length;
@@ -113,13 +123,19 @@ function isWellFormed(key: string): boolean {
   return (key as string & { isWellFormed(): boolean }).isWellFormed();
 }
 
-function encodeBinaryKey(scratch: Scratch, key: unknown): void {
-  if (!(key instanceof Uint8Array)) throw new TypeError(`a key must be a string or a Uint8Array, not ${describe(key)}`);
+function encodeOtherKey(scratch: Scratch, key: unknown): void {
+  if (key instanceof RawKey) encodeBytes(scratch, key.bytes, key.flags);
+  else if (scratch.hasOrderedKeys) encodeBytes(scratch, encodeOrderedKey(key), 0);
+  else if (key instanceof Uint8Array) encodeBytes(scratch, key, ENTRY_FLAG_BINARY_KEY);
+  else throw new TypeError(`a key must be a string or a Uint8Array, not ${describe(key)}`);
+}
+
+function encodeBytes(scratch: Scratch, key: Uint8Array, flags: number): void {
   const length = key.length;
   if (length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte; this one is an empty Uint8Array');
   if (length > KEY_BYTES_MAX) throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${length}`);
   scratch.bytes.set(key, KEY_BYTE);
-  finishKey(scratch, length, ENTRY_FLAG_BINARY_KEY);
+  finishKey(scratch, length, flags);
 }
 
 function finishKey(scratch: Scratch, length: number, flags: number): void {
@@ -129,8 +145,10 @@ function finishKey(scratch: Scratch, length: number, flags: number): void {
   scratch.keyHash = hashWords(scratch, length);
 }
 
-/** A key of the given bytes, as the user sees it. The bytes are copied. */
-export function decodeKey(bytes: Buffer, start: number, end: number, flags: number): string | Uint8Array {
+/** A key of the given bytes, as the user sees it. The bytes are copied. @param isOrdered whether the store's keys are in the encoding `ordered` */
+export function decodeKey(bytes: Buffer, start: number, end: number, flags: number, isOrdered: boolean): string | Uint8Array {
+  // Typed as what keys are without that encoding; `open` and `attach` say otherwise where it is used.
+  if (isOrdered) return decodeOrderedKey(bytes.subarray(start, end)) as string;
   if ((flags & ENTRY_FLAG_BINARY_KEY) === 0) return bytes.utf8Slice(start, end);
   return Uint8Array.prototype.slice.call(new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start));
 }

@@ -38,7 +38,11 @@ export class Scratch {
   readonly secret1: number;
   readonly secret2: number;
 
-  constructor(hashSeed: number) {
+  /** @param hasOrderedKeys whether keys that the user gives are encoded in order of their values (ordered-keys.ts) */
+  constructor(
+    hashSeed: number,
+    readonly hasOrderedKeys = false,
+  ) {
     this.hashSeed = hashSeed;
     this.secret1 = Math.imul(hashSeed ^ 0x2545_f491, 0x9e37_79b1) | 1;
     this.secret2 = Math.imul(hashSeed ^ 0x6c07_8965, 0x85eb_ca6b) | 1;

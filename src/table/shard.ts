@@ -479,7 +479,7 @@ export class Shard {
       value = this.#decode();
     }
     if (value === TORN) return false;
-    into.push({ key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK), value, lsn });
+    into.push({ key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys), value, lsn });
     return true;
   }
 

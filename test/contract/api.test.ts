@@ -164,7 +164,7 @@ void t.test('conditions', async (t) => {
   t.equal(db.has('a'), false);
   t.equal(db.stats().operations.conflicts, 4);
   await t.rejects(db.put('a', 1, { ifAbsent: true, ifVersion: 1 }), code('FV_OPTION'));
-  await t.rejects(db.put('a', 1, { ttl: 5 } as never), { ...code('FV_OPTION'), message: /"ttl"/ });
+  await t.rejects(db.put('a', 1, { tll: 5 } as never), { ...code('FV_OPTION'), message: /"tll"/ });
   await t.rejects(db.put('a', 1, { ifVersion: -1 }), code('FV_OPTION'));
   await t.rejects(db.put('a', 1, { durability: 'never' as never }), code('FV_OPTION'));
 });

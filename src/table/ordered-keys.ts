@@ -1,0 +1,45 @@
+/**
+ * The key encoding `ordered`: numbers, strings, booleans, dates, null and arrays of these as bytes that order as the values do, by
+ * the package ordered-binary. Order of kinds: null, booleans, numbers, strings; arrays element by element.
+ *
+ * What the package encodes and does not give back as it was is refused here: byte arrays, arrays of less than two elements, arrays in arrays, bigints.
+ */
+
+import { fromBufferKey, toBufferKey } from 'ordered-binary';
+import { FlashVectorError, describe } from '../base/errors.js';
+
+export type OrderedKeyPart = string | number | boolean | null | Date;
+/** What a key may be where `keyEncoding` is `'ordered'`. A date is kept, and comes back, as its milliseconds since 1970. */
+export type OrderedKey = OrderedKeyPart | readonly OrderedKeyPart[];
+
+const ALLOWED = 'numbers, strings, booleans, dates and null, or an array of two or more of these';
+
+function partOf(part: unknown, key: unknown): string | number | boolean | null {
+  if (part === null || typeof part === 'string' || typeof part === 'boolean') return part;
+  if (typeof part === 'number' && !Number.isNaN(part)) return Object.is(part, -0) ? 0 : part;
+  if (part instanceof Date && !Number.isNaN(part.getTime())) return part.getTime();
+  const where = part === key ? '' : ` in ${describe(key)}`;
+  throw new FlashVectorError('FV_KEY', `an ordered key is one of ${ALLOWED}, not ${describe(part)}${where}`);
+}
+
+/** @throws FlashVectorError FV_KEY for what has no place in the order */
+export function encodeOrderedKey(key: unknown): Uint8Array {
+  if (!Array.isArray(key)) return toBufferKey(partOf(key, key));
+  if (key.length < 2) throw new FlashVectorError('FV_KEY', `an ordered key is one of ${ALLOWED}; this array has ${key.length}`);
+  return toBufferKey(key.map((part: unknown) => partOf(part, key)));
+}
+
+/** The bytes with which all keys begin that are arrays with these first elements; for a string, those of all strings that begin with it. */
+export function encodeOrderedPrefix(prefix: unknown): Uint8Array {
+  if (typeof prefix === 'string') return toBufferKey(prefix);
+  if (!Array.isArray(prefix) || prefix.length === 0)
+    throw new FlashVectorError('FV_KEY', `a prefix of ordered keys is a string, or an array of the first elements, not ${describe(prefix)}`);
+  const parts = prefix.map((part: unknown) => partOf(part, prefix));
+  // Numbers take another form inside arrays: the last element must not be the last of the array.
+  const whole = toBufferKey([...parts, null]);
+  return whole.subarray(0, whole.length - 1);
+}
+
+export function decodeOrderedKey(bytes: Uint8Array): OrderedKey {
+  return fromBufferKey(Buffer.from(bytes)) as OrderedKey;
+}
