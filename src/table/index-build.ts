@@ -17,6 +17,7 @@ import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
   INNER_SLOTS,
+  LEAF_INTENT,
   LEAF_SLOTS,
   NODE_FIRST_CHILD,
   NODE_PREFIX,
@@ -293,6 +294,7 @@ function buildLeaves(region: Region, shards: readonly Shard[], nodes: NodePool, 
     const node = nodes.take();
     setCount(region.words, node, 0, count);
     region.words[node + NODE_PREFIX] = shared;
+    region.words[node + LEAF_INTENT] = 0;
     for (let i = 0; i < count; i++) {
       const owner = shards[shardOf[i]].region;
       const entry = units[i] * 2;

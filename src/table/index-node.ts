@@ -1,14 +1,13 @@
 /**
  * The nodes of the ordered index: their layout, and what reads them.
  *
- * All nodes have one size. A node never changes once it is in the tree, but for the child pointers of an inner node, one word each: who
- * inserts or removes builds a changed copy aside and swaps one pointer. So the tree is whole at every instruction, and a thread that dies leaves
- * at most nodes that nothing leads to.
+ * All nodes have one size. An inner node in the tree never changes but for its child pointers, one word each: who splits or merges builds changed
+ * copies aside and swaps one pointer. A leaf takes and loses single slots in place, under an odd version.
  *
  *     word 0   level in bits 0-7 (0: leaf), count of slots in bits 8-23
- *     word 1   version: even in the tree, odd outside of it; only ever rises, also while the node is reused
+ *     word 1   version: even in the tree, odd outside of it and while it changes; only ever rises, also while the node is reused
  *     word 2   bytes that all keys of a leaf, or all separators of an inner node, begin with in common
- *     word 3   inner node: unit of the first child; free node: unit of the next free one
+ *     word 3   inner node: unit of the first child; leaf: what is being done to it, or 0; free node: unit of the next free one
  *     word 4+  slots
  *
  *     leaf slot    word 0  unit of the entry in its shard's region
@@ -23,7 +22,7 @@
 
 import { REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { classOf } from '../memory/slabs.js';
-import { compareKeys, type KeyProbe } from './key-probe.js';
+import { bytesTurned, compareKeys, type KeyProbe } from './key-probe.js';
 
 /** Sixteen to a chunk. */
 export const NODE_BYTES = 1016;
@@ -42,6 +41,32 @@ export const SLOT_CHILD = 2;
 const NODE_WORDS = NODE_BYTES / 4;
 export const LEAF_SLOTS = (NODE_WORDS - NODE_HEADER_WORDS) / LEAF_SLOT_WORDS;
 export const INNER_SLOTS = Math.floor((NODE_WORDS - NODE_HEADER_WORDS) / INNER_SLOT_WORDS);
+
+/** In a leaf: what is being done to it, or 0; see `insertIntent`. A leaf has no first child. */
+export const LEAF_INTENT = 3;
+/** The slots behind the place have been moved. */
+export const INTENT_MOVED = 1;
+export const INTENT_REMOVES = 2;
+const INTENT_INDEX_SHIFT = 8;
+const INTENT_COUNT_SHIFT = 16;
+
+/** A slot is inserted at `index` into a leaf of `count`. */
+export function insertIntent(index: number, count: number): number {
+  // Bit 2 makes it differ from 0 whatever the numbers are.
+  return 4 | (index << INTENT_INDEX_SHIFT) | (count << INTENT_COUNT_SHIFT);
+}
+
+export function removeIntent(index: number, count: number): number {
+  return insertIntent(index, count) | INTENT_REMOVES;
+}
+
+export function intentIndex(intent: number): number {
+  return (intent >>> INTENT_INDEX_SHIFT) & 0xff;
+}
+
+export function intentCount(intent: number): number {
+  return intent >>> INTENT_COUNT_SHIFT;
+}
 
 /** More levels than any tree has: with 256 shards full of the smallest entries there are 8. */
 export const LEVELS_MAX = 16;
@@ -88,21 +113,28 @@ export function fragment3(bytes: Uint8Array, start: number, length: number, skip
 
 /** Four bytes of a key from byte `skip` on as an unsigned number, the first on top; zeros behind its end. */
 export function fragment4(bytes: Uint8Array, start: number, length: number, skip: number): number {
-  const left = length - skip;
-  return (fragment3(bytes, start, length, skip) * 256 + (left >= 4 ? bytes[start + skip + 3] : 0)) >>> 0;
+  const at = start + skip;
+  if (length - skip >= 4) return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+  return (fragment3(bytes, start, length, skip) << 8) >>> 0;
 }
 
 /** Orders the first `shared` bytes of a separator and the same number of bytes of the probe. @returns the probe's place: less than, equal to, or more than 0 */
 function comparePrefix(region: Region, separator: number, shared: number, probe: KeyProbe): number {
-  const { bytes } = region;
-  const own = probe.bytes;
-  const from = (separator + 1) * 4;
-  const start = probe.at * 4;
+  const { words } = region;
+  const own = probe.words;
+  const from = separator + 1;
+  const start = probe.at;
   const length = probe.length < shared ? probe.length : shared;
-  for (let i = 0; i < length; i++) {
-    const x = own[start + i];
-    const y = bytes[from + i];
-    if (x !== y) return x - y;
+  const whole = length >>> 2;
+  let i = 0;
+  while (i < whole && own[start + i] === words[from + i]) i++;
+  if (i < whole) return bytesTurned(own[start + i]) - bytesTurned(words[from + i]);
+  const rest = length & 3;
+  if (rest !== 0) {
+    const mask = (1 << (rest * 8)) - 1;
+    const x = own[start + i] & mask;
+    const y = words[from + i] & mask;
+    if (x !== y) return bytesTurned(x) - bytesTurned(y);
   }
   return length === shared ? 0 : -1;
 }
@@ -123,20 +155,27 @@ export function childFor(region: Region, node: number, probe: KeyProbe, strictly
     if (order > 0) return count;
   }
   const fragment = fragment4(probe.bytes, probe.at * 4, probe.length, shared);
+  // The first separator that is not below, by numbers alone and without a branch that could be guessed wrongly. The lowest bit is left out: so
+  // the difference of two has a sign.
+  const half31 = fragment >>> 1;
+  const first = node + NODE_HEADER_WORDS;
   let low = 0;
-  let high = count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const slot = innerSlot(node, middle);
+  for (let left = count; left > 1;) {
+    const half = left >>> 1;
+    low += half & (((words[first + (low + half - 1) * INNER_SLOT_WORDS] >>> 1) - half31) >> 31);
+    left -= half;
+  }
+  // Of those that look the same the separators themselves decide; most often there is at most one.
+  while (low < count) {
+    const slot = innerSlot(node, low);
     const found = words[slot] >>> 0;
-    let isPassed = found < fragment;
+    if (found > fragment) break;
     if (found === fragment) {
       const separator = words[slot + SLOT_SEPARATOR] * 2;
       const order = compareKeys(probe.words, probe.at, probe.length, words, separator + 1, words[separator]);
-      isPassed = strictly ? order > 0 : order >= 0;
+      if (strictly ? order <= 0 : order < 0) break;
     }
-    if (isPassed) low = middle + 1;
-    else high = middle;
+    low++;
   }
   return low;
 }

@@ -1,7 +1,8 @@
 /**
  * Putting the ordered index right after a thread has died, under the index's lock.
  *
- * The tree itself is whole whoever dies (see ordered-index.ts). What may be wrong: a node in the tree whose version is odd, nodes and
+ * The shape of the tree is right whoever dies (see ordered-index.ts). What may be wrong: a leaf to which something was being done, a node in the tree whose
+ * version is odd, nodes and
  * separators that nothing leads to, the list of free nodes; and, for the shards whose lock the dead thread held, a reference to a block that holds
  * no entry any more, or an entry without a reference. Cost: some 10 ns a key for the walk.
  */
@@ -13,6 +14,9 @@ import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
 import { REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_INDEX_REPAIRS, REGION_INDEX_ROOT } from '../memory/region.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
+  INTENT_MOVED,
+  INTENT_REMOVES,
+  LEAF_INTENT,
   LEAF_SLOT_WORDS,
   NODE_PREFIX,
   NODE_VERSION,
@@ -21,6 +25,8 @@ import {
   childWord,
   countOf,
   innerSlot,
+  intentCount,
+  intentIndex,
   leafSlot,
   levelOf,
   setCount,
@@ -61,6 +67,7 @@ export function repairIndex(index: OrderedIndex): void {
   walk(index, (_, node) => {
     nodes++;
     add(node >>> 1);
+    if (levelOf(words, node) === 0 && words[node + LEAF_INTENT] !== 0) settleIntent(words, node);
     if ((words[node + NODE_VERSION] & 1) !== 0) storeRelease(words, node + NODE_VERSION, (words[node + NODE_VERSION] + 1) | 0);
     if (levelOf(words, node) === 0) return;
     for (let i = 0; i < countOf(words, node); i++) add(words[innerSlot(node, i) + SLOT_SEPARATOR]);
@@ -71,6 +78,28 @@ export function repairIndex(index: OrderedIndex): void {
   words[REGION_INDEX_FREE_COUNT] = 0;
   words[REGION_INDEX_NODES] = nodes;
   rebuildAllocator(region, units, live);
+}
+
+/** Takes back an insertion that was begun, finishes a removal. A copy within an array is not interrupted: it is done or not begun. */
+function settleIntent(words: Int32Array, leaf: number): void {
+  const intent = words[leaf + LEAF_INTENT];
+  const index = intentIndex(intent);
+  const count = intentCount(intent);
+  const removes = (intent & INTENT_REMOVES) !== 0;
+  const slot = leafSlot(leaf, index);
+  // No two slots of a leaf are the same, so where two are one is a copy of the other. For a removal the last two are, when they have moved.
+  const twin = removes ? leafSlot(leaf, count - 2) : slot;
+  const hasTwin = words[twin] === words[twin + LEAF_SLOT_WORDS] && words[twin + 1] === words[twin + LEAF_SLOT_WORDS + 1];
+  const isAtEnd = index === (removes ? count - 1 : count);
+  const hasMoved = (intent & INTENT_MOVED) !== 0 || (!isAtEnd && hasTwin);
+  if (removes) {
+    if (!hasMoved && !isAtEnd) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
+    setCount(words, leaf, 0, count - 1);
+  } else {
+    if (hasMoved && !isAtEnd) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count + 1));
+    setCount(words, leaf, 0, count);
+  }
+  words[leaf + LEAF_INTENT] = 0;
 }
 
 /**
@@ -131,6 +160,7 @@ function removeStale(index: OrderedIndex, pointer: number, entries: ReadonlyMap<
     words.copyWithin(leafSlot(copy, count++), slot, slot + LEAF_SLOT_WORDS);
   }
   words[copy + NODE_PREFIX] = words[leaf + NODE_PREFIX];
+  words[copy + LEAF_INTENT] = 0;
   setCount(words, copy, 0, count);
   nodes.even(copy);
   nodes.odd(leaf);

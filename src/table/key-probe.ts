@@ -55,7 +55,7 @@ export class KeyProbe {
 }
 
 /** A word's bytes as a number that orders as the bytes do. */
-function bytesTurned(word: number): number {
+export function bytesTurned(word: number): number {
   return ((word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24)) >>> 0;
 }
 

@@ -5,11 +5,13 @@
  * before the log lock, held for one change of one key. Only keys that are new, go, or whose entry moves touch it.
  *
  * Invariants, at every instruction while the lock is held, whoever dies:
- * 1. Every change is one store of a child pointer (or of the root) that leads from a node to its changed copy. Before it the copy
- *    is complete; behind it nothing leads to the old node.
+ * 1. What changes the shape of the tree is one store of a child pointer (or of the root) that leads from a node to its changed copy. Before it the
+ *    copy is complete; behind it nothing leads to the old node.
  * 2. The node that is going to be replaced gets an odd version before that store, so a reader that holds it finds out; the copy has an even one by then.
- * 3. A node that the tree leads to has an odd version only between those two stores: a repair makes it even again.
- * 4. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
+ * 3. One slot more or less in a leaf is a change in place, under an odd version; the leaf says before what is going to be done (LEAF_INTENT), and
+ *    a repair takes an insertion back and finishes a removal.
+ * 4. A node that the tree leads to has an odd version only during these: a repair makes it even again.
+ * 5. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
  *
  * Leaves know, by their fences (the separators around them), how many bytes their keys share, and keep the three bytes behind; so most steps of a
  * search compare numbers and touch no key. A leaf that is the last of the tree and gets a key at its end is not cut in half: keys that come in order fill their leaves.
@@ -29,6 +31,7 @@ import {
   REGION_INDEX_FREE_COUNT,
   REGION_INDEX_NODES,
   REGION_INDEX_ROOT,
+  REGION_TOP,
   type Region,
 } from '../memory/region.js';
 import { allocate, classAt, free } from '../memory/slabs.js';
@@ -37,12 +40,13 @@ import {
   FRAGMENT_SHIFT,
   INNER_SLOTS,
   INNER_SLOT_WORDS,
+  INTENT_MOVED,
+  LEAF_INTENT,
   LEAF_SLOTS,
   LEAF_SLOT_WORDS,
   LEVELS_MAX,
   NODE_BYTES,
   NODE_CLASS,
-  NODE_COUNT,
   NODE_FIRST_CHILD,
   NODE_HEADER_WORDS,
   NODE_PREFIX,
@@ -55,8 +59,10 @@ import {
   fragment3,
   fragment4,
   innerSlot,
+  insertIntent,
   leafSlot,
   levelOf,
+  removeIntent,
   rootOf,
   setCount,
 } from './index-node.js';
@@ -68,6 +74,8 @@ import { storeSeparator } from './separator.js';
 const NODES_AHEAD = 3 * LEVELS_MAX;
 /** Free nodes that a removal may need at once; it gives back as many. */
 const NODES_REMOVING = 6;
+/** Chunks free at the top with which one key can always be added, its separator of 500 bytes at most included. */
+const ROOM_CHUNKS = 10;
 /** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
 const MERGE_BELOW = LEAF_SLOTS >>> 2;
 const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
@@ -94,6 +102,8 @@ export class OrderedIndex {
   readonly #taken = new Int32Array(LEVELS_MAX);
   #depth = 0;
   #heldOn = 0;
+  /** The leaf last found is the last of the tree. */
+  #isLast = false;
   /** Slots of a leaf under construction: units, shards. */
   readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
   readonly #shardOf = new Uint8Array(2 * LEAF_SLOTS + 1);
@@ -143,6 +153,8 @@ export class OrderedIndex {
     const { region } = this;
     const words = region.words;
     const ready = words[REGION_INDEX_FREE_COUNT];
+    // The usual case, with some memory to spare: nothing to reckon.
+    if (insertions <= 1 && keyBytes <= 500 && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
     if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
@@ -166,7 +178,7 @@ export class OrderedIndex {
       const count = countOf(words, leaf);
       const place = this.#placeIn(leaf, probe);
       if (place < 0) {
-        this.#replaceSlot(leaf, -place - 1, shard, unit);
+        this.#replaceSlot(leaf, -place - 1, unit);
         return;
       }
       if (count === LEAF_SLOTS) {
@@ -205,6 +217,7 @@ export class OrderedIndex {
     const words = region.words;
     let node = rootOf(region) * 2;
     let depth = 0;
+    let isLast = true;
     while (levelOf(words, node) !== 0) {
       assert(depth < LEVELS_MAX, 'the index has few levels');
       if (splitting && countOf(words, node) === INNER_SLOTS) {
@@ -213,11 +226,13 @@ export class OrderedIndex {
         return 0;
       }
       const child = childFor(region, node, probe, false);
+      if (child !== countOf(words, node)) isLast = false;
       this.#path[depth] = node;
       this.#taken[depth++] = child;
       node = words[childWord(node, child)] * 2;
     }
     this.#depth = depth;
+    this.#isLast = isLast;
     return node;
   }
 
@@ -226,31 +241,38 @@ export class OrderedIndex {
     const words = this.region.words;
     const count = countOf(words, leaf);
     const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
-    let low = 0;
-    let high = count;
-    // Keys that come in order belong behind the last.
-    if (count !== 0 && this.#depth === this.#lastTaken()) {
+    // Keys that come in order belong behind the last of the tree.
+    if (count !== 0 && this.#isLast) {
       const order = this.#orderAt(leaf, count - 1, probe, fragment);
       if (order === 0) return -count;
       if (order > 0) return count;
-      high = count - 1;
     }
+    // The first slot that is not below: by numbers alone, and without a branch that could be guessed wrongly.
+    const first = leaf + NODE_HEADER_WORDS + 1;
+    let low = 0;
+    for (let left = count; left > 1;) {
+      const half = left >>> 1;
+      low += half & (((words[first + (low + half - 1) * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT) - fragment) >> 31);
+      left -= half;
+    }
+    if (low < count && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT < fragment) low++;
+    if (low === count || words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT !== fragment) return low;
+    return this.#placeAmongEqual(leaf, low, count, probe, fragment);
+  }
+
+  /** The same, from the first slot with the key's fragment on: by the keys themselves. */
+  #placeAmongEqual(leaf: number, from: number, count: number, probe: KeyProbe, fragment: number): number {
+    let low = from;
+    let high = count;
     while (low < high) {
-      const middle = (low + high) >>> 1;
+      // Most often there is just one.
+      const middle = low === from && high === count ? low : (low + high) >>> 1;
       const order = this.#orderAt(leaf, middle, probe, fragment);
       if (order === 0) return -1 - middle;
       if (order > 0) low = middle + 1;
       else high = middle;
     }
     return low;
-  }
-
-  /** Levels at the end of which the last child was taken: the depth of the leaf, for the tree's last leaf. */
-  #lastTaken(): number {
-    const words = this.region.words;
-    let depth = 0;
-    while (depth < this.#depth && this.#taken[depth] === countOf(words, this.#path[depth])) depth++;
-    return depth;
   }
 
   #orderAt(leaf: number, index: number, probe: KeyProbe, fragment: number): number {
@@ -283,53 +305,44 @@ export class OrderedIndex {
     storeRelease(words, word, node >>> 1);
   }
 
-  #replaceSlot(leaf: number, index: number, shard: number, unit: number): void {
-    const node = this.#nodes.take();
-    const words = this.region.words;
-    const end = leafSlot(leaf, countOf(words, leaf));
-    words[node + NODE_COUNT] = words[leaf + NODE_COUNT];
-    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
-    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, end);
-    const slot = leafSlot(node, index);
-    words[slot] = unit;
-    words[slot + 1] = (words[slot + 1] & ~SHARD_MASK) | shard;
-    this.#swap(this.#depth, leaf, node);
-    this.#nodes.give(leaf);
+  /** Leads a key to another block of its shard: one store, between two of the version. */
+  #replaceSlot(leaf: number, index: number, unit: number): void {
+    this.#nodes.odd(leaf);
+    this.region.words[leafSlot(leaf, index)] = unit;
+    this.#nodes.even(leaf);
   }
 
   #insertSlot(leaf: number, index: number, unit: number, fragmentAndShard: number): void {
-    const node = this.#nodes.take();
     const words = this.region.words;
     const count = countOf(words, leaf);
-    setCount(words, node, 0, count + 1);
-    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
-    const from = leafSlot(leaf, index);
-    const slot = leafSlot(node, index);
-    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, from);
+    const slot = leafSlot(leaf, index);
+    this.#nodes.odd(leaf);
+    words[leaf + LEAF_INTENT] = insertIntent(index, count);
+    if (index !== count) words.copyWithin(slot + LEAF_SLOT_WORDS, slot, leafSlot(leaf, count));
+    words[leaf + LEAF_INTENT] |= INTENT_MOVED;
     words[slot] = unit;
     words[slot + 1] = fragmentAndShard;
-    words.copyWithin(slot + LEAF_SLOT_WORDS, from, leafSlot(leaf, count));
-    this.#swap(this.#depth, leaf, node);
-    this.#nodes.give(leaf);
+    setCount(words, leaf, 0, count + 1);
+    words[leaf + LEAF_INTENT] = 0;
+    this.#nodes.even(leaf);
   }
 
   #removeSlot(leaf: number, index: number): void {
-    const count = countOf(this.region.words, leaf);
+    const words = this.region.words;
+    const count = countOf(words, leaf);
     if (count === 1 && this.#depth > 0) {
       this.#removeLeaf(leaf);
       return;
     }
-    const node = this.#nodes.take();
-    const words = this.region.words;
-    setCount(words, node, 0, count - 1);
-    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
-    const from = leafSlot(leaf, index);
-    const slot = leafSlot(node, index);
-    words.copyWithin(node + NODE_HEADER_WORDS, leaf + NODE_HEADER_WORDS, from);
-    words.copyWithin(slot, from + LEAF_SLOT_WORDS, leafSlot(leaf, count));
-    this.#swap(this.#depth, leaf, node);
-    this.#nodes.give(leaf);
-    if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(node, count - 1);
+    const slot = leafSlot(leaf, index);
+    this.#nodes.odd(leaf);
+    words[leaf + LEAF_INTENT] = removeIntent(index, count);
+    if (index !== count - 1) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
+    words[leaf + LEAF_INTENT] |= INTENT_MOVED;
+    setCount(words, leaf, 0, count - 1);
+    words[leaf + LEAF_INTENT] = 0;
+    this.#nodes.even(leaf);
+    if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(leaf, count - 1);
   }
 
   // Splitting ---------------------------------------------------------------------------------
@@ -360,6 +373,7 @@ export class OrderedIndex {
   /** Fills a node with the slots collected in `#units` and `#shardOf`, from `from` to `to`. */
   #fillLeaf(node: number, from: number, to: number, shared: number): void {
     setCount(this.region.words, node, 0, to - from);
+    this.region.words[node + LEAF_INTENT] = 0;
     this.region.words[node + NODE_PREFIX] = shared;
     for (let i = from; i < to; i++) {
       const entry = this.#units[i] * 2;
@@ -378,6 +392,7 @@ export class OrderedIndex {
     if (words[leaf + NODE_PREFIX] === shared) {
       setCount(words, node, 0, to - from);
       words[node + NODE_PREFIX] = shared;
+      words[node + LEAF_INTENT] = 0;
       words.copyWithin(node + NODE_HEADER_WORDS, leafSlot(leaf, from), leafSlot(leaf, to));
       return;
     }
@@ -515,6 +530,7 @@ export class OrderedIndex {
       // The root leads to nothing else: an empty leaf takes its place.
       setCount(words, node, 0, 0);
       words[node + NODE_PREFIX] = 0;
+      words[node + LEAF_INTENT] = 0;
       for (const gone of doomed) this.#nodes.odd(gone);
       this.#swap(0, parent, node);
     } else {
