@@ -6,7 +6,7 @@
  */
 
 import { FlashVectorError, describe } from '../base/errors.js';
-import { IndexCursor } from '../table/index-cursor.js';
+import { AHEAD, IndexCursor } from '../table/index-cursor.js';
 import { RawKey, encodeKey } from '../table/key-codec.js';
 import { encodeOrderedPrefix } from '../table/ordered-keys.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
@@ -135,6 +135,8 @@ export class RangeReader {
   readonly #end: Bound | undefined;
   /** Where the next key is read to: `key` stays good until then. */
   #ahead = KeyProbe.own();
+  /** Entries of the leaf that have been fetched and not read. */
+  #fetched = 0;
   #state: 'before' | 'inside' | 'begun' | 'after' = 'before';
 
   readonly #decode: ((bytes: Buffer, flags: number) => Key) | undefined;
@@ -165,11 +167,16 @@ export class RangeReader {
     for (;;) {
       const at = cursor.next;
       if (at < 0 || at >= cursor.count) {
+        this.#fetched = 0;
         if (cursor.nextLeaf()) continue;
         this.#state = 'after';
         return false;
       }
       cursor.next = reverse ? at - 1 : at + 1;
+      if (--this.#fetched < 0) {
+        this.#fetched = AHEAD - 1;
+        cursor.fetchAhead(at);
+      }
       const shard = this.#core.shards[cursor.shardOf[at]];
       const value = shard.readAt(this.#view, cursor.units[at], this.#ahead, this.#wantsValue);
       if (!cursor.isCurrent()) {
