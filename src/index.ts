@@ -9,7 +9,16 @@ export { FlashVectorError } from './base/errors.js';
 export type { FileReport, Problem, VerifyReport } from './engine/verify.js';
 export type { Loss, RepairReport } from './engine/salvage.js';
 export type { ErrorCode } from './base/errors.js';
-export type { DeleteOptions, Durability, OpenOptions, PutOptions, RecoveryProgress, SublevelOptions, TransactionOptions, WriteOptions } from './base/options.js';
+export type {
+  DeleteOptions,
+  Durability,
+  OpenOptions,
+  PutOptions,
+  RecoveryProgress,
+  SublevelOptions,
+  TransactionOptions,
+  WriteOptions,
+} from './base/options.js';
 export type { BatchOperation, FlashVector } from './engine/database.js';
 export type { AnyKey, Entry, Key } from './engine/key.js';
 export type { Range } from './engine/range.js';

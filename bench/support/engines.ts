@@ -12,6 +12,8 @@ export type Lmdb = typeof import('lmdb');
 export interface LmdbStore {
   get(key: string): unknown;
   put(key: string, value: unknown): Promise<boolean>;
+  getRange(options?: { start?: string; limit?: number }): Iterable<{ key: string; value: unknown }>;
+  transaction(action: () => unknown): Promise<unknown>;
   readonly flushed: Promise<boolean>;
   close(): Promise<void>;
 }

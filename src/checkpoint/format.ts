@@ -22,7 +22,12 @@ const CHECKPOINT_VERSION = 2;
 const CHECKPOINT_OLDEST = 1;
 
 /** "FLSFVCKP" */
-const PART_PAGE: PageKind = { magic: 0x504b_4356_4653_4c46n, version: CHECKPOINT_VERSION, oldest: CHECKPOINT_OLDEST, what: 'checkpoint part header' };
+const PART_PAGE: PageKind = {
+  magic: 0x504b_4356_4653_4c46n,
+  version: CHECKPOINT_VERSION,
+  oldest: CHECKPOINT_OLDEST,
+  what: 'checkpoint part header',
+};
 /** "FLSFVMAN" */
 const MANIFEST_PAGE: PageKind = { magic: 0x4e41_4d56_4653_4c46n, version: CHECKPOINT_VERSION, oldest: CHECKPOINT_OLDEST, what: 'manifest' };
 

@@ -25,11 +25,14 @@ import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
 import type { Core } from './core.js';
 
 const START_BYTES = 4096;
+/** A batch that has grown past this lets its memory go when it is used again. */
+const KEPT_BYTES_MAX = 65_536;
+const NO_WORDS = new Int32Array(0);
+const NO_BYTES = Buffer.alloc(0);
 
 export class EncodedBatch {
-  #buffer = new ArrayBuffer(START_BYTES);
-  words = new Int32Array(this.#buffer);
-  bytes = Buffer.from(this.#buffer);
+  words: Int32Array = NO_WORDS;
+  bytes: Buffer = NO_BYTES;
   /** Words used. */
   length = 0;
   /** First word and key hash of each operation. */
@@ -37,6 +40,17 @@ export class EncodedBatch {
   readonly hashes: number[] = [];
   /** Length of the longest key. */
   keyBytesMax = 0;
+
+  /** Makes it empty, to be filled again with the memory that it has. */
+  reset(): void {
+    this.length = 0;
+    this.keyBytesMax = 0;
+    this.starts.length = 0;
+    this.hashes.length = 0;
+    if (this.bytes.length <= KEPT_BYTES_MAX) return;
+    this.words = NO_WORDS;
+    this.bytes = NO_BYTES;
+  }
 
   get count(): number {
     return this.starts.length;
@@ -82,10 +96,9 @@ export class EncodedBatch {
   }
 
   #grow(bytes: number): void {
-    const buffer = new ArrayBuffer(Math.max(bytes, Math.min(this.bytes.length * 2, RECORD_BYTES_MAX)));
+    const buffer = new ArrayBuffer(Math.max(START_BYTES, bytes, Math.min(this.bytes.length * 2, RECORD_BYTES_MAX)));
     const grown = Buffer.from(buffer);
     this.bytes.copy(grown, 0, 0, this.length * 4);
-    this.#buffer = buffer;
     this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
     this.bytes = grown;
   }

@@ -71,14 +71,17 @@ export async function loadEntries(
   };
   for await (const entry of entries as AsyncIterable<readonly [AnyKey, unknown]>) {
     if (signal?.aborted === true) break;
-    if (!Array.isArray(entry) || entry.length !== 2) throw new TypeError(`load takes pairs of key and value; entry ${progress.entries + batch.count} is ${describe(entry)}`);
+    if (!Array.isArray(entry) || entry.length !== 2)
+      throw new TypeError(`load takes pairs of key and value; entry ${progress.entries + batch.count} is ${describe(entry)}`);
     batch.put(core, entry[0], entry[1], 0);
     if (batch.count >= BATCH_ENTRIES || batch.length * 4 >= BATCH_BYTES) await send();
   }
   if (batch.count > 0) await send();
   await flight.end();
   if (signal?.aborted === true) {
-    throw new FlashVectorError('FV_ABORTED', `the load was aborted after ${progress.entries} entries, which are written`, { cause: signal.reason });
+    throw new FlashVectorError('FV_ABORTED', `the load was aborted after ${progress.entries} entries, which are written`, {
+      cause: signal.reason,
+    });
   }
   await flush();
   return progress.entries;

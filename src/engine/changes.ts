@@ -59,11 +59,17 @@ export function checkChangesOptions(options: ChangesOptions): void {
   const { since, signal } = options;
   if (since !== undefined && (!Number.isSafeInteger(since) || since < 0))
     throw new FlashVectorError('FV_OPTION', `changes: option since is ${describe(since)}; allowed is an LSN, 0 or more`);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`changes: signal must be an AbortSignal, not ${describe(signal)}`);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new TypeError(`changes: signal must be an AbortSignal, not ${describe(signal)}`);
 }
 
 /** @param since checked */
-export async function* followChanges(core: Core, source: ChangeSource, since: number, signal: AbortSignal | undefined): AsyncGenerator<Change, void> {
+export async function* followChanges(
+  core: Core,
+  source: ChangeSource,
+  since: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Change, void> {
   const { control } = core;
   let position: TailPosition = { lsn: since + 1, segment: 0, offset: 0 };
   for (;;) {
@@ -113,7 +119,12 @@ function changeOf(
   const key = core.decodeKey(body, keyStart, keyStart + keyLength, flags);
   if (operation.type !== R.OPERATION_PUT) return { lsn, type: 'del', key };
   const type = (meta >>> R.VALUE_TYPE_SHIFT) & R.VALUE_TYPE_MASK;
-  const change: Change = { lsn, type: 'put', key, value: decodeStored(core.codec, core.scratch, type, flags, body, valueStart, valueLength) };
+  const change: Change = {
+    lsn,
+    type: 'put',
+    key,
+    value: decodeStored(core.codec, core.scratch, type, flags, body, valueStart, valueLength),
+  };
   const expiresMs = storedExpiry(flags, body, valueStart);
   if (expiresMs !== 0) change.expiresAt = expiresMs;
   return change;
@@ -123,7 +134,14 @@ async function readLog(source: ChangeSource, position: TailPosition, durableLsn:
   const { directory, files, storeId, pool } = source;
   let result: ChangesResult;
   try {
-    result = await pool.run<ChangesTask, ChangesResult>('changes', { directory, files, storeId, position, durableLsn, bytesMax: READ_BYTES });
+    result = await pool.run<ChangesTask, ChangesResult>('changes', {
+      directory,
+      files,
+      storeId,
+      position,
+      durableLsn,
+      bytesMax: READ_BYTES,
+    });
   } catch (error) {
     throw core.control.status >= L.STATUS_CLOSING ? core.control.closedError() : error;
   }

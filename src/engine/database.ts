@@ -10,6 +10,7 @@ import {
   checkDeleteOptions,
   checkLoadOptions,
   checkPutOptions,
+  checkTransactionOptions,
   checkTtl,
   checkWriteOptions,
   type DeleteOptions,
@@ -36,7 +37,7 @@ import { checkRange } from './range.js';
 import { StoreReads, type ReadRange } from './store-reads.js';
 import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
-import { runTransaction, type TransactionView } from './transaction.js';
+import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
 import { CONFLICT, DEFER, Writer, conflictError, isDeferred, type Condition } from './writer.js';
 
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
@@ -62,6 +63,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   readonly #lifecycle: Lifecycle;
   #puts = 0;
   #closed: Promise<void> | undefined;
+  readonly #writable = (): void => this.#checkWritable();
 
   /** @internal Use `open` or `attach`. */
   constructor(core: Core, writer: Writer, lifecycle: Lifecycle) {
@@ -190,8 +192,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       if (operation.type === 'put') {
         const expiresMs = operation.ttl === undefined ? 0 : this.core.clock.now() + checkTtl('put', operation.ttl);
         batch.put(this.core, operation.key, operation.value, expiresMs);
-      }
-      else batch.del(this.core, operation.key);
+      } else batch.del(this.core, operation.key);
     } catch (error) {
       if (error instanceof FlashVectorError)
         throw new FlashVectorError(error.code, `batch: operation ${index}: ${error.message}`, { cause: error.cause });
@@ -364,12 +365,20 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    *   tx.put('b', tx.get('b') + 10)
    * })
    */
-  transaction<T>(body: (tx: TransactionView) => Promise<T> | T, options: TransactionOptions = {}): Promise<T> {
+  transaction<T>(body: (tx: TransactionView) => Promise<T> | T, options?: TransactionOptions): Promise<T> {
     try {
       this.#checkWritable();
       if (typeof body !== 'function') throw new TypeError(`transaction takes a function, not ${describe(body)}`);
-      const durability = options.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
-      return runTransaction(this.core, this.views, this.#writer, durability, body, options, () => this.#checkWritable());
+      if (options !== undefined) checkTransactionOptions(options);
+      const context: TransactionContext = {
+        core: this.core,
+        views: this.views,
+        writer: this.#writer,
+        durability: options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability],
+        maxRetries: options?.maxRetries ?? TRANSACTION_RETRIES,
+        checkWritable: this.#writable,
+      };
+      return runTransaction(context, body);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -383,7 +392,9 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     this.#checkWritable();
     if (options !== undefined) checkWriteOptions('clear', options);
     const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
-    return clearRange(this.core, this.views, checkRange(this.core, 'clear', range), durability, (batch, wanted) => this.#sendBatch(batch, wanted));
+    return clearRange(this.core, this.views, checkRange(this.core, 'clear', range), durability, (batch, wanted) =>
+      this.#sendBatch(batch, wanted),
+    );
   }
 
   /**
@@ -423,7 +434,10 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     checkChangesOptions(options);
     const { changes } = this.#lifecycle;
     if (changes === undefined)
-      throw new FlashVectorError('FV_OPTION', "changes are read by the store's owner, where it is open for writing, not by an attached thread");
+      throw new FlashVectorError(
+        'FV_OPTION',
+        "changes are read by the store's owner, where it is open for writing, not by an attached thread",
+      );
     return followChanges(this.core, changes, options.since ?? this.core.control.lastLsn, options.signal);
   }
 

@@ -46,10 +46,14 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
   readonly #yields: Yields;
   readonly #source: EntrySource;
   readonly #lease: Lease | undefined;
+  readonly #views: Views;
+  readonly #words: Int32Array;
   #left: number;
 
   constructor(origin: RangeOrigin, bounds: Bounds, yields: Yields) {
     this.#origin = origin;
+    this.#views = origin.views;
+    this.#words = origin.core.words;
     this.#yields = yields;
     this.#left = bounds.limit;
     const given = origin.view();
@@ -61,7 +65,8 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
   }
 
   next(): IteratorResult<T, undefined> {
-    if (this.#origin.views.isClosed || Atomics.load(this.#origin.core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) {
+    // A plain load: the status only rises, and what is read while it does is still of its moment.
+    if (this.#views.isClosed || this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING) {
       this.#end();
       throw this.#origin.core.control.closedError();
     }

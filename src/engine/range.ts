@@ -84,7 +84,8 @@ export function checkRange(core: Core, call: string, range: Range | undefined): 
   if (typeof range !== 'object' || range === null || Array.isArray(range) || range instanceof Uint8Array)
     throw new TypeError(`${call} takes a range such as { gte: 'a', lt: 'b' }, not ${describe(range)}`);
   for (const name of Object.keys(range)) {
-    if (!NAMES.has(name)) throw new FlashVectorError('FV_OPTION', `${call}: a range has no ${describe(name)}; it takes ${[...NAMES].join(', ')}`);
+    if (!NAMES.has(name))
+      throw new FlashVectorError('FV_OPTION', `${call}: a range has no ${describe(name)}; it takes ${[...NAMES].join(', ')}`);
   }
   const { gt, gte, lt, lte, prefix, reverse, limit } = range;
   if (reverse !== undefined && typeof reverse !== 'boolean')
@@ -98,7 +99,8 @@ export function checkRange(core: Core, call: string, range: Range | undefined): 
   if (lt !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lt), inclusive: false }, -1);
   if (lte !== undefined) bounds.high = tighter(bounds.high, { key: probeOf(core, lte), inclusive: true }, -1);
   if (prefix !== undefined) {
-    const raw: unknown = core.hasOrderedKeys && !((prefix as unknown) instanceof RawKey) ? new RawKey(encodeOrderedPrefix(prefix), 0) : prefix;
+    const raw: unknown =
+      core.hasOrderedKeys && !((prefix as unknown) instanceof RawKey) ? new RawKey(encodeOrderedPrefix(prefix), 0) : prefix;
     const key = probeOf(core, raw as Key);
     const behind = behindPrefix(key);
     bounds.low = tighter(bounds.low, { key, inclusive: true }, 1);
@@ -143,8 +145,7 @@ export class RangeReader {
 
   /** @param decode how keys are shown, if not as the store's are; the bytes are good until it returns */
   constructor(core: Core, bounds: Bounds, view: View, wantsValue: boolean, decode?: (bytes: Buffer, flags: number) => Key) {
-    if (core.index === undefined)
-      throw new FlashVectorError('FV_OPTION', 'the store was opened with ordered: false, and has no ranges');
+    if (core.index === undefined) throw new FlashVectorError('FV_OPTION', 'the store was opened with ordered: false, and has no ranges');
     this.#core = core;
     this.#bounds = bounds;
     this.#view = view;

@@ -174,7 +174,9 @@ export class Recovery {
 
   async #indexTask(task: IndexTask, index: number): Promise<{ run?: SortedRun; shared?: number }> {
     const { pool } = this;
-    const result = await (index === 0 ? pool.runOnLead<IndexTask, IndexResult>('index', task) : pool.run<IndexTask, IndexResult>('index', task));
+    const result = await (index === 0
+      ? pool.runOnLead<IndexTask, IndexResult>('index', task)
+      : pool.run<IndexTask, IndexResult>('index', task));
     if (result.error !== undefined) throw fromErrorData(result.error);
     return result;
   }

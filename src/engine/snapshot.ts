@@ -108,7 +108,8 @@ export class Snapshot implements Disposable {
 
   #check(): void {
     if (!this.#isOpen) throw new FlashVectorError('FV_CLOSED', 'the snapshot is closed');
-    if (this.origin.views.isClosed || Atomics.load(this.#core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING) throw this.#core.control.closedError();
+    if (this.origin.views.isClosed || Atomics.load(this.#core.words, L.CONTROL_STATUS) >= L.STATUS_CLOSING)
+      throw this.#core.control.closedError();
   }
 
   /** Lets go of what was kept for it. Again does nothing. */

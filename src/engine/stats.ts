@@ -149,7 +149,11 @@ function snapshotStats({ snapshots, shards, clock }: Core): Stats['snapshots'] {
 function indexStats(region: Region | undefined): Stats['index'] {
   if (region === undefined) return { nodes: 0, memoryBytes: 0, usedBytes: 0 };
   const { words } = region;
-  return { nodes: words[REGION_INDEX_NODES], memoryBytes: words[REGION_LENGTH] * GROWTH_BYTES, usedBytes: (words[REGION_USED_UNITS] >>> 0) * 8 };
+  return {
+    nodes: words[REGION_INDEX_NODES],
+    memoryBytes: words[REGION_LENGTH] * GROWTH_BYTES,
+    usedBytes: (words[REGION_USED_UNITS] >>> 0) * 8,
+  };
 }
 
 export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {

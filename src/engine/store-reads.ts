@@ -194,7 +194,8 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
     this.checkReadable();
     if (this.core.index === undefined && range === undefined) return unordered(() => this.#walk(pick));
     if (range?.snapshot !== undefined) {
-      if (!(range.snapshot instanceof Snapshot)) throw new TypeError(`${yields}: snapshot must be one of db.snapshot(), not ${describe(range.snapshot)}`);
+      if (!(range.snapshot instanceof Snapshot))
+        throw new TypeError(`${yields}: snapshot must be one of db.snapshot(), not ${describe(range.snapshot)}`);
       return range.snapshot[yields](withoutSnapshot(range)) as RangeIterable<T>;
     }
     return new OrderedRange<T>(this.#origin, checkRange(this.core, yields, range), yields);

@@ -58,7 +58,8 @@ export class Sublevel {
 
   /** A range of the store that lies within the sublevel. */
   #rangeOf(range: SublevelRange = {}): SublevelRange {
-    if (typeof range !== 'object' || range === null) throw new TypeError(`a range is an object such as { gte: 'a', lt: 'b' }, not ${describe(range)}`);
+    if (typeof range !== 'object' || range === null)
+      throw new TypeError(`a range is an object such as { gte: 'a', lt: 'b' }, not ${describe(range)}`);
     const { gt, gte, lt, lte, prefix, ...rest } = range;
     const within: SublevelRange = { ...rest, prefix: rawKey(this.#prefix, 0) };
     if (gt !== undefined) within.gt = this.#raw(gt);
@@ -179,6 +180,9 @@ function rawKey(bytes: Uint8Array, flags: number): Key {
 
 function bytesOf(key: string): Buffer {
   if (!(key as string & { isWellFormed(): boolean }).isWellFormed())
-    throw new FlashVectorError('FV_KEY', `a key that is a string must be well-formed Unicode; this one has a lone surrogate: ${describe(key)}`);
+    throw new FlashVectorError(
+      'FV_KEY',
+      `a key that is a string must be well-formed Unicode; this one has a lone surrogate: ${describe(key)}`,
+    );
   return Buffer.from(key);
 }

@@ -10,8 +10,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { checkTtl, checkTransactionOptions, type TransactionOptions } from '../base/options.js';
-import { KEY_LENGTH_MASK, OPERATION_HEADER_WORDS, ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT, wordsOf } from '../base/record.js';
+import { checkTtl } from '../base/options.js';
+import {
+  KEY_LENGTH_MASK,
+  OPERATION_HEADER_WORDS,
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+  wordsOf,
+} from '../base/record.js';
 import { encodeKey } from '../table/key-codec.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
 import type { View } from '../table/shard.js';
@@ -24,7 +32,7 @@ import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, t
 import type { Lease, Views } from './views.js';
 import { CONFLICT, DEFER, conflictError, isDeferred, type Guard, type Writer } from './writer.js';
 
-const RETRIES = 100;
+export const TRANSACTION_RETRIES = 100;
 /** Retries after which a transaction waits for some milliseconds, at random, before it tries again. */
 const EAGER_RETRIES = 3;
 const BACKOFF_MS_MAX = 10;
@@ -201,7 +209,12 @@ class Transaction implements TransactionView, Guard {
       if (!isInside(bounds, key)) continue;
       const flags = (words[at] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
       const start = (at + OPERATION_HEADER_WORDS) * 4;
-      own.push({ key, isPut, decodeKey: () => this.#core.decodeKey(bytes, start, start + length, flags), value: () => this.#ownValue(index) });
+      own.push({
+        key,
+        isPut,
+        decodeKey: () => this.#core.decodeKey(bytes, start, start + length, flags),
+        value: () => this.#ownValue(index),
+      });
     }
     const sign = bounds.reverse ? -1 : 1;
     return own.sort((a, b) => sign * compareProbes(a.key, b.key));
@@ -242,6 +255,7 @@ class Transaction implements TransactionView, Guard {
     return !atEnd || !reader.advance();
   }
 
+  /** The body has ended: nothing more is read or written. What was read is still compared at the commit. */
   end(): void {
     this.#isOver = true;
     this.#lease?.release();
@@ -316,29 +330,70 @@ class MergedSource implements EntrySource {
   }
 }
 
-/**
- * Runs a transaction as often as it takes. See `FlashVector.transaction`.
- * @param checkWritable throws when the store takes no writes any more
- */
-export async function runTransaction<T>(
-  core: Core,
-  views: Views,
-  writer: Writer,
-  durability: number,
-  body: (tx: TransactionView) => Promise<T> | T,
-  options: TransactionOptions,
-  checkWritable: () => void,
-): Promise<T> {
-  checkTransactionOptions(options);
-  const retries = options.maxRetries ?? RETRIES;
-  for (let attempt = 0; ; attempt++) {
-    const transaction = new Transaction(core, views);
+/** What a transaction runs with. */
+export interface TransactionContext {
+  core: Core;
+  views: Views;
+  writer: Writer;
+  durability: number;
+  maxRetries: number;
+  /** Throws when the store takes no writes any more. */
+  checkWritable: () => void;
+}
+
+type Body<T> = (tx: TransactionView) => Promise<T> | T;
+
+/** Runs a transaction as often as it takes. See `FlashVector.transaction`. */
+export function runTransaction<T>(context: TransactionContext, body: Body<T>): Promise<T> {
+  const transaction = new Transaction(context.core, context.views);
+  let result: Promise<T> | T;
+  try {
+    result = body(transaction);
+  } catch (error) {
+    transaction.end();
+    return Promise.reject(error);
+  }
+  // A body that does not wait is committed at once: nothing can have come in between.
+  if (isPromise(result)) return attempts(context, body, transaction, result);
+  let committed: Promise<number> | undefined;
+  try {
+    committed = commit(context, transaction);
+  } catch (error) {
+    return Promise.reject(error);
+  }
+  if (committed === undefined) return Promise.resolve(result);
+  const value = result;
+  return committed.then(
+    () => value,
+    (error: unknown) => {
+      if (!isConflict(error)) throw error;
+      return attempts(context, body, undefined, undefined);
+    },
+  );
+}
+
+function isPromise<T>(value: Promise<T> | T): value is Promise<T> {
+  return typeof (value as Partial<Promise<T>> | null | undefined)?.then === 'function';
+}
+
+function isConflict(error: unknown): boolean {
+  return error instanceof FlashVectorError && error.code === 'FV_CONFLICT';
+}
+
+/** @param first a transaction whose body runs already, and what it returned; otherwise the first attempt has met a conflict */
+async function attempts<T>(context: TransactionContext, body: Body<T>, first: Transaction | undefined, running: Promise<T> | undefined): Promise<T> {
+  for (let attempt = first === undefined ? 1 : 0; ; attempt++) {
+    const isFirst = attempt === 0 && first !== undefined;
+    if (attempt > context.maxRetries)
+      throw new FlashVectorError('FV_CONFLICT', `the transaction met other writers ${attempt} times; nothing was written`);
+    if (attempt > EAGER_RETRIES) await new Promise((resolve) => setTimeout(resolve, Math.random() * BACKOFF_MS_MAX));
+    else if (attempt > 0) await nextTurn();
+    const transaction = isFirst ? first : new Transaction(context.core, context.views);
     let result: T;
     let committed: Promise<number> | undefined;
     try {
-      result = await body(transaction);
-      checkWritable();
-      committed = commit(transaction, writer, durability);
+      result = isFirst ? await (running as Promise<T>) : await body(transaction);
+      committed = commit(context, transaction);
     } finally {
       transaction.end();
     }
@@ -347,18 +402,18 @@ export async function runTransaction<T>(
       await committed;
       return result;
     } catch (error) {
-      if (!(error instanceof FlashVectorError) || error.code !== 'FV_CONFLICT') throw error;
+      if (!isConflict(error)) throw error;
     }
-    if (attempt >= retries) throw new FlashVectorError('FV_CONFLICT', `the transaction met other writers ${attempt + 1} times; nothing was written`);
-    if (attempt >= EAGER_RETRIES) await new Promise((resolve) => setTimeout(resolve, Math.random() * BACKOFF_MS_MAX));
-    else await nextTurn();
   }
 }
 
 /** @returns when it is durable, or `undefined` when there is nothing to write: what was read was of one moment */
-function commit(transaction: Transaction, writer: Writer, durability: number): Promise<number> | undefined {
+function commit({ writer, durability, checkWritable }: TransactionContext, transaction: Transaction): Promise<number> | undefined {
+  // Before the writes: what they supersede need not be kept for a transaction that has read all that it will.
+  transaction.end();
   const { batch } = transaction;
   if (batch.count === 0) return undefined;
+  checkWritable();
   const run = (patienceMs: number): number => writer.tryBatch(batch, durability, patienceMs, transaction);
   const lsn = writer.deferring ? DEFER : run(0);
   if (isDeferred(lsn)) return writer.defer(durability, run);

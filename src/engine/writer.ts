@@ -309,7 +309,10 @@ export class Writer {
       try {
         shard.region.sync();
         const entry = shard.table.locate(scratch);
-        lsn = condition === 'none' || holds(shard, entry, condition) ? this.#commitStagedLocked(shard, entry, type, block, staged, bytes, durability) : CONFLICT;
+        lsn =
+          condition === 'none' || holds(shard, entry, condition)
+            ? this.#commitStagedLocked(shard, entry, type, block, staged, bytes, durability)
+            : CONFLICT;
         if (lsn > 0) {
           noteBlock(core.control, core.slot, shard.index, 0);
           block = 0;

@@ -31,6 +31,9 @@ export const CONTROL_MEMORY_UNITS = 18;
 /** Bumped when a slot of the thread registry is taken or freed. */
 export const CONTROL_REGISTRY_EPOCH = 19;
 
+/** Slots of the thread registry below this one may be in use. Only rises: who takes a slot raises it first. */
+export const CONTROL_THREAD_SLOTS = 20;
+
 export const STATUS_OPEN = 0;
 export const STATUS_READONLY = 1;
 export const STATUS_CLOSING = 2;

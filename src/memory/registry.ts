@@ -14,8 +14,18 @@ export function threadWord(control: Control, slot: number): number {
   return control.shape.threadAreaWord + slot * L.THREAD_WORDS;
 }
 
+/** Says that slots up to this one may be in use: before it is, so that who goes over the slots does not miss it. */
+function raiseSlots(control: Control, slot: number): void {
+  for (let known = Atomics.load(control.words, L.CONTROL_THREAD_SLOTS); known <= slot;) {
+    const found = Atomics.compareExchange(control.words, L.CONTROL_THREAD_SLOTS, known, slot + 1);
+    if (found === known) return;
+    known = found;
+  }
+}
+
 /** Takes a given slot: the owner's and the log thread's are fixed. @param systemId see THREAD_SYSTEM_ID */
 export function claimSlot(control: Control, slot: number, systemId: number): number {
+  raiseSlots(control, slot);
   const word = threadWord(control, slot);
   Atomics.store(control.words, word + L.THREAD_BUSY, 0);
   Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, systemId);
@@ -28,6 +38,8 @@ export function claimSlot(control: Control, slot: number, systemId: number): num
 export function takeSlot(control: Control, systemId: number): number {
   for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
     const word = threadWord(control, slot);
+    if (Atomics.load(control.words, word + L.THREAD_ID) !== 0) continue;
+    raiseSlots(control, slot);
     if (Atomics.compareExchange(control.words, word + L.THREAD_ID, 0, threadId + 1) === 0) {
       Atomics.store(control.words, word + L.THREAD_SYSTEM_ID, systemId);
       Atomics.add(control.words, L.CONTROL_REGISTRY_EPOCH, 1);

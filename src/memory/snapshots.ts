@@ -154,7 +154,9 @@ export class SnapshotTable {
   /** Waits until no thread is applying a record up to `lsn`. @throws FlashVectorError FV_TIMEOUT */
   #awaitApplied(lsn: number): void {
     let since = 0;
-    for (let slot = 0; slot < L.THREADS_MAX; slot++) {
+    // A thread that takes its slot from now on writes past `lsn`.
+    const slots = Atomics.load(this.#words, L.CONTROL_THREAD_SLOTS);
+    for (let slot = 0; slot < slots; slot++) {
       for (let spins = 0; slot !== this.slot && this.#isApplyingUpTo(slot, lsn); spins++) {
         if (spins < SPINS) continue;
         if (since === 0) since = performance.now();

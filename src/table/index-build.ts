@@ -231,7 +231,14 @@ class Merge {
     const j = this.#next[b];
     if (runA.high[i] !== runB.high[j]) return runA.high[i] < runB.high[j];
     if (runA.low[i] !== runB.low[j]) return runA.low[i] < runB.low[j];
-    return compareEntries(this.shards[runA.shards[i]].region.words, runA.units[i] * 2, this.shards[runB.shards[j]].region.words, runB.units[j] * 2) < 0;
+    return (
+      compareEntries(
+        this.shards[runA.shards[i]].region.words,
+        runA.units[i] * 2,
+        this.shards[runB.shards[j]].region.words,
+        runB.units[j] * 2,
+      ) < 0
+    );
   }
 }
 

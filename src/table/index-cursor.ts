@@ -155,7 +155,8 @@ export class IndexCursor {
     }
     if (fenceOf !== 0) {
       const fenceLength = words[fenceOf];
-      if (fenceLength <= 0 || fenceLength > KEY_LENGTH_MASK || fenceOf + 1 + ((fenceLength + 3) >>> 2) > words.length) return this.#refresh(region);
+      if (fenceLength <= 0 || fenceLength > KEY_LENGTH_MASK || fenceOf + 1 + ((fenceLength + 3) >>> 2) > words.length)
+        return this.#refresh(region);
       this.#nextFence.setWords(words, fenceOf + 1, fenceLength);
     }
     let next = reverse ? count - 1 : 0;

@@ -11,7 +11,13 @@ import { assert } from '../base/errors.js';
 import { KEY_LENGTH_MASK } from '../base/record.js';
 import { storeRelease } from '../memory/fence.js';
 import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
-import { REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_INDEX_REPAIRS, REGION_INDEX_ROOT } from '../memory/region.js';
+import {
+  REGION_INDEX_FREE,
+  REGION_INDEX_FREE_COUNT,
+  REGION_INDEX_NODES,
+  REGION_INDEX_REPAIRS,
+  REGION_INDEX_ROOT,
+} from '../memory/region.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   INTENT_MOVED,

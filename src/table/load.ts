@@ -5,7 +5,14 @@
  * work in parallel take the shards' locks. A checkpoint may hold a key twice; the younger entry counts.
  */
 
-import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, OPERATION_PUT, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
+import {
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  OPERATION_HEADER_WORDS,
+  OPERATION_PUT,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+} from '../base/record.js';
 import { lsnFrom } from '../base/lsn.js';
 import { FlashVectorError } from '../base/errors.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';

@@ -26,14 +26,7 @@ import { reserveTop } from '../memory/chunks.js';
 import { storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { acquire, release } from '../memory/lock.js';
-import {
-  CHUNK_BYTES,
-  REGION_INDEX_FREE_COUNT,
-  REGION_INDEX_NODES,
-  REGION_INDEX_ROOT,
-  REGION_TOP,
-  type Region,
-} from '../memory/region.js';
+import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_INDEX_ROOT, REGION_TOP, type Region } from '../memory/region.js';
 import { allocate, classAt, free } from '../memory/slabs.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
@@ -289,7 +282,10 @@ export class OrderedIndex {
   /** The words of a shard's region, reaching past the entry's key. Under the index's lock what a leaf refers to is there. */
   #entryWords(shard: number, entry: number): Int32Array {
     const region = this.regions[shard];
-    if (entry + ENTRY_HEADER_WORDS > region.words.length || entry + ENTRY_HEADER_WORDS + (((region.words[entry] & KEY_LENGTH_MASK) + 3) >>> 2) > region.words.length)
+    if (
+      entry + ENTRY_HEADER_WORDS > region.words.length ||
+      entry + ENTRY_HEADER_WORDS + (((region.words[entry] & KEY_LENGTH_MASK) + 3) >>> 2) > region.words.length
+    )
       region.refresh();
     return region.words;
   }

@@ -33,7 +33,10 @@ export function encodeOrderedKey(key: unknown): Uint8Array {
 export function encodeOrderedPrefix(prefix: unknown): Uint8Array {
   if (typeof prefix === 'string') return toBufferKey(prefix);
   if (!Array.isArray(prefix) || prefix.length === 0)
-    throw new FlashVectorError('FV_KEY', `a prefix of ordered keys is a string, or an array of the first elements, not ${describe(prefix)}`);
+    throw new FlashVectorError(
+      'FV_KEY',
+      `a prefix of ordered keys is a string, or an array of the first elements, not ${describe(prefix)}`,
+    );
   const parts = prefix.map((part: unknown) => partOf(part, prefix));
   // Numbers take another form inside arrays: the last element must not be the last of the array.
   const whole = toBufferKey([...parts, null]);

@@ -7,13 +7,7 @@
 
 import { FlashVectorError } from '../base/errors.js';
 import { lsnHigh, lsnLow } from '../base/lsn.js';
-import {
-  ENTRY_FLAGS_MASK,
-  ENTRY_FLAGS_SHIFT,
-  OPERATION_HEADER_WORDS,
-  VALUE_TYPE_MASK,
-  VALUE_TYPE_SHIFT,
-} from '../base/record.js';
+import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';

@@ -29,7 +29,15 @@ import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import { reserveTop } from '../memory/chunks.js';
 import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
-import { REGION_EXPIRING, REGION_KEY_BYTES, REGION_NOTES_COUNT, REGION_NOTES_FIRST, REGION_VALUE_BYTES, REGION_VERSION_UNITS, type Region } from '../memory/region.js';
+import {
+  REGION_EXPIRING,
+  REGION_KEY_BYTES,
+  REGION_NOTES_COUNT,
+  REGION_NOTES_FIRST,
+  REGION_VALUE_BYTES,
+  REGION_VERSION_UNITS,
+  type Region,
+} from '../memory/region.js';
 import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
@@ -479,7 +487,11 @@ export class Shard {
       value = this.#decode();
     }
     if (value === TORN) return false;
-    into.push({ key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys), value, lsn });
+    into.push({
+      key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys),
+      value,
+      lsn,
+    });
     return true;
   }
 

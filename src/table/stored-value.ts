@@ -15,7 +15,15 @@ export function storedExpiry(flags: number, bytes: Buffer, start: number): numbe
  * @param bytes private memory; the value is copied out of it
  * @param length of the value as it is stored, its expiry included
  */
-export function decodeStored(codec: ValueCodec, scratch: Scratch, type: number, flags: number, bytes: Buffer, from: number, stored: number): unknown {
+export function decodeStored(
+  codec: ValueCodec,
+  scratch: Scratch,
+  type: number,
+  flags: number,
+  bytes: Buffer,
+  from: number,
+  stored: number,
+): unknown {
   const prefix = (flags & ENTRY_FLAG_EXPIRES) === 0 ? 0 : EXPIRY_BYTES;
   const start = from + prefix;
   const length = stored - prefix;

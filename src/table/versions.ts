@@ -72,7 +72,12 @@ export function firstUnneeded(region: Region, oldestLsn: number): VersionNote | 
   const at = words[REGION_NOTES_FIRST] * 2;
   if (at === 0) return undefined;
   if (lsnFrom(words[at + NOTE_UNTIL_LOW], words[at + NOTE_UNTIL_HIGH]) > oldestLsn) return undefined;
-  return { unit: words[at + NOTE_UNIT], untilLow: words[at + NOTE_UNTIL_LOW], untilHigh: words[at + NOTE_UNTIL_HIGH], hash: words[at + NOTE_HASH] };
+  return {
+    unit: words[at + NOTE_UNIT],
+    untilLow: words[at + NOTE_UNTIL_LOW],
+    untilHigh: words[at + NOTE_UNTIL_HIGH],
+    hash: words[at + NOTE_HASH],
+  };
 }
 
 /** Takes the first note away, whose version has been freed or is about to be. */

@@ -30,7 +30,12 @@ export const FRAME_CLEAN = 1;
 export const IDENTITY_NAME = 'store.fv';
 const IDENTITY_BYTES = 64;
 /** "FLASTVID" */
-const IDENTITY_PAGE: PageKind = { magic: 0x4449_5654_5341_4c46n, version: IDENTITY_VERSION, oldest: IDENTITY_VERSION, what: 'identity file' };
+const IDENTITY_PAGE: PageKind = {
+  magic: 0x4449_5654_5341_4c46n,
+  version: IDENTITY_VERSION,
+  oldest: IDENTITY_VERSION,
+  what: 'identity file',
+};
 
 export interface SegmentHeader {
   /** FORMAT_VERSION of the build that made the segment. */

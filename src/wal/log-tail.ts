@@ -10,7 +10,15 @@ import path from 'node:path';
 import { FlashVectorError, ioError } from '../base/errors.js';
 import type { Checksum } from '../platform/checksum.js';
 import { readFully, type FileSystem, type OpenFile } from '../platform/files.js';
-import { FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, decodeFrameHeader, decodeSegmentHeader, segmentName, segmentNumber, segmentSeed } from './format.js';
+import {
+  FRAME_HEADER_BYTES,
+  SEGMENT_HEADER_BYTES,
+  decodeFrameHeader,
+  decodeSegmentHeader,
+  segmentName,
+  segmentNumber,
+  segmentSeed,
+} from './format.js';
 
 /** Where a reader of the log stands. */
 export interface TailPosition {
@@ -172,7 +180,11 @@ export class LogTail {
 }
 
 function tooOld(wanted: number, oldest: number): FlashVectorError {
-  return new FlashVectorError('FV_ABORTED', `the log does not reach back to LSN ${wanted} any more; the oldest change available is LSN ${oldest}`, {
-    lsn: oldest,
-  });
+  return new FlashVectorError(
+    'FV_ABORTED',
+    `the log does not reach back to LSN ${wanted} any more; the oldest change available is LSN ${oldest}`,
+    {
+      lsn: oldest,
+    },
+  );
 }

@@ -21,19 +21,69 @@ void t.test('ordered keys: every kind, in order of the values', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder, { keyEncoding: 'ordered', durability: 'memory' });
   const date = new Date(1e12);
-  const keys: unknown[] = [null, false, true, -Infinity, -5.5, -1, 0, 0.5, 1, 2, 10, 1e12, 2 ** 53, Infinity, '', 'a', 'a\0', 'ab', 'é', ['a', 1], ['a', 2, 'x'], ['b', null], [1, 'z'], [-1, true], ['a', 10]];
+  const keys: unknown[] = [
+    null,
+    false,
+    true,
+    -Infinity,
+    -5.5,
+    -1,
+    0,
+    0.5,
+    1,
+    2,
+    10,
+    1e12,
+    2 ** 53,
+    Infinity,
+    '',
+    'a',
+    'a\0',
+    'ab',
+    'é',
+    ['a', 1],
+    ['a', 2, 'x'],
+    ['b', null],
+    [1, 'z'],
+    [-1, true],
+    ['a', 10],
+  ];
   for (const key of keys) await db.put(key as never, { key });
   for (const key of keys) t.same(db.get(key as never), { key }, JSON.stringify(key));
   t.equal(db.size, keys.length);
   const found = [...db.keys()] as unknown[];
   t.same(new Set(found.map((key) => JSON.stringify(key))), new Set(keys.map((key) => JSON.stringify(key))), 'all come back as they were');
   const numbers = found.filter((key) => typeof key === 'number');
-  t.same(numbers, [...numbers].sort((a, b) => a - b));
-  t.same([...db.keys({ gte: -1, lte: 2 })].filter((key) => !Array.isArray(key)), [-1, 0, 0.5, 1, 2]);
-  t.same([...db.keys({ prefix: ['a'] as never })], [['a', 1], ['a', 2, 'x'], ['a', 10]]);
+  t.same(
+    numbers,
+    [...numbers].sort((a, b) => a - b),
+  );
+  t.same(
+    [...db.keys({ gte: -1, lte: 2 })].filter((key) => !Array.isArray(key)),
+    [-1, 0, 0.5, 1, 2],
+  );
+  t.same(
+    [...db.keys({ prefix: ['a'] as never })],
+    [
+      ['a', 1],
+      ['a', 2, 'x'],
+      ['a', 10],
+    ],
+  );
   t.same([...db.keys({ prefix: ['a', 2] as never })], [['a', 2, 'x']]);
   t.same(db.get(date as never), { key: 1e12 }, 'a date is its milliseconds');
-  for (const bad of [undefined, Number.NaN, 5n, {}, [], ['one'], [['nested', 1], 2], new Uint8Array([1]), Symbol('s'), new Date(Number.NaN)])
+  for (const bad of [
+    undefined,
+    Number.NaN,
+    5n,
+    {},
+    [],
+    ['one'],
+    [['nested', 1], 2],
+    new Uint8Array([1]),
+    Symbol('s'),
+    new Date(Number.NaN),
+  ])
     t.throws(() => db.get(bad as never), code('FV_KEY'), String(bad as never));
   await db.transaction((tx) => tx.put(['n', 1] as never, [...tx.keys({ gt: 'a', lt: 'b' })].length));
   t.equal(db.get(['n', 1] as never), 5);
@@ -61,7 +111,14 @@ void t.test('sublevels are apart from each other and from the store', async (t) 
   t.same(users.get('ada'), { name: 'Ada' });
   t.equal(db.get('ada'), 'outside');
   t.equal(inner.get('ada'), 'inside');
-  t.same([...numbers.entries()], [[-5, -5], [2.5, 2.5], [10, 10]]);
+  t.same(
+    [...numbers.entries()],
+    [
+      [-5, -5],
+      [2.5, 2.5],
+      [10, 10],
+    ],
+  );
   t.same([...numbers.keys({ gt: 0, reverse: true })], [10, 2.5]);
   t.same([...users.keys({ gte: 'a' })], ['ada', 'grace']);
   t.same([...users.keys({ lt: 'A' })][0], new Uint8Array([0, 255]));

@@ -42,9 +42,18 @@ void t.test('ranges: every bound, both ways, sync and async', async (t) => {
     for (const reverse of [false, true]) {
       const order = (list: number[]): number[] => (reverse ? list.reverse() : list);
       const pick = (inside: (i: number) => boolean): number[] => order(all.filter(inside));
-      await check({ gte: key(from), lt: key(to), reverse }, pick((i) => i >= from && i < to));
-      await check({ gt: key(from), lte: key(to), reverse }, pick((i) => i > from && i <= to));
-      await check({ gt: key(from), gte: key(to), reverse }, pick((i) => i > from && i >= to));
+      await check(
+        { gte: key(from), lt: key(to), reverse },
+        pick((i) => i >= from && i < to),
+      );
+      await check(
+        { gt: key(from), lte: key(to), reverse },
+        pick((i) => i > from && i <= to),
+      );
+      await check(
+        { gt: key(from), gte: key(to), reverse },
+        pick((i) => i > from && i >= to),
+      );
     }
   }
   await check({ prefix: 'k0010' }, [100, 102, 104, 106, 108]);
@@ -92,7 +101,8 @@ void t.test('an iterator reads of one moment, and lets go of it at its end or wh
   for (let i = 0; i < 500; i++) void db.put(key(i), { i, of: 'then' });
   const iterator = db.entries()[Symbol.iterator]();
   t.same(iterator.next().value, [key(0), { i: 0, of: 'then' }]);
-  for (let i = 0; i < 500; i++) void (i % 3 === 0 ? db.del(key(i)) : db.put(key(i), i % 3 === 1 ? 'new' : { i, of: 'now', longer: 'x'.repeat(300) }));
+  for (let i = 0; i < 500; i++)
+    void (i % 3 === 0 ? db.del(key(i)) : db.put(key(i), i % 3 === 1 ? 'new' : { i, of: 'now', longer: 'x'.repeat(300) }));
   for (let i = 500; i < 600; i++) void db.put(key(i), 'later');
   t.equal(db.stats().snapshots.open, 1);
   t.ok(db.stats().snapshots.versionBytes > 0);
@@ -150,18 +160,24 @@ void t.test('snapshots see their moment: values, absence, deletion, ranges', asy
   t.equal(first.has('c'), false);
   t.same([...first.keys()], ['a', 'b']);
   t.same(first.getEntry('a'), { value: 1, lsn: 1 });
-  t.same([...second.entries()], [
-    ['a', 'changed'],
-    ['c', 3],
-  ]);
+  t.same(
+    [...second.entries()],
+    [
+      ['a', 'changed'],
+      ['c', 3],
+    ],
+  );
   t.equal(second.has('b'), false);
   t.equal(second.count(), 2);
   t.same([...db.values({ snapshot: first })], [1, { two: 2 }]);
   t.equal(db.count({ snapshot: second, gt: 'a' }), 1);
-  t.same([...db.entries()], [
-    ['b', 'again'],
-    ['c', 'twice'],
-  ]);
+  t.same(
+    [...db.entries()],
+    [
+      ['b', 'again'],
+      ['c', 'twice'],
+    ],
+  );
   t.ok(second.lsn > first.lsn);
   t.equal(db.stats().snapshots.open, 2);
   first.close();
@@ -190,10 +206,13 @@ void t.test('transactions: own writes, ranges, conflicts, retries, errors', asyn
     t.equal(tx.has(key(4)), false);
     t.same(tx.get('new'), { fresh: true });
     t.same([...tx.keys({ gte: key(2), lte: key(5) })], [key(2), key(3), key(5)]);
-    t.same([...tx.entries({ reverse: true, limit: 2 })], [
-      ['new', { fresh: true }],
-      [key(9), 9],
-    ]);
+    t.same(
+      [...tx.entries({ reverse: true, limit: 2 })],
+      [
+        ['new', { fresh: true }],
+        [key(9), 9],
+      ],
+    );
     t.equal(tx.count(), 10);
     await Promise.resolve();
     return [...tx.values({ lt: 'l' })].reduce((total: number, value) => total + (value as number), 0);
@@ -227,11 +246,14 @@ void t.test('transactions: own writes, ranges, conflicts, retries, errors', asyn
   t.equal(db.count({ prefix: 'phantom' }), 3);
 
   // A range that was left early counts as far as it was read.
-  await db.transaction(async (tx) => {
-    for (const _ of tx.keys({ prefix: 'k' })) break;
-    await db.put('k99999', 1);
-    tx.put('early', 1);
-  }, { maxRetries: 0 });
+  await db.transaction(
+    async (tx) => {
+      for (const _ of tx.keys({ prefix: 'k' })) break;
+      await db.put('k99999', 1);
+      tx.put('early', 1);
+    },
+    { maxRetries: 0 },
+  );
   t.equal(db.get('early'), 1);
 
   await t.rejects(
@@ -248,14 +270,23 @@ void t.test('transactions: own writes, ranges, conflicts, retries, errors', asyn
   });
   t.throws(() => kept?.get('a'), code('FV_CLOSED'));
   await t.rejects(db.transaction(5 as never), TypeError);
-  await t.rejects(db.transaction(() => 1, { maxRetries: -1 }), code('FV_OPTION'));
-  await t.rejects(db.transaction((tx) => tx.put('a', undefined)), code('FV_VALUE'));
+  await t.rejects(
+    db.transaction(() => 1, { maxRetries: -1 }),
+    code('FV_OPTION'),
+  );
+  await t.rejects(
+    db.transaction((tx) => tx.put('a', undefined)),
+    code('FV_VALUE'),
+  );
   const all = await Promise.all(Array.from({ length: 50 }, () => db.transaction((tx) => tx.put('n', ((tx.get('n') as number) ?? 0) + 1))));
   t.equal(all.length, 50);
   t.equal(db.get('n'), 50);
   t.equal(db.stats().snapshots.open, 0);
   await db.close();
-  await t.rejects(db.transaction(() => 1), code('FV_CLOSED'));
+  await t.rejects(
+    db.transaction(() => 1),
+    code('FV_CLOSED'),
+  );
 });
 
 void t.test('expiry: invisible from the millisecond on, removed through the log, as in Redis', async (t) => {

@@ -253,7 +253,8 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
   t.ok(compared > 20, `${compared} snapshots compared`);
   for (const { snapshot } of open) snapshot.close();
   // What the snapshots kept is freed from the event loop.
-  for (let turn = 0; turn < 1000 && core.shards.some((shard) => shard.hasVersions()); turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 1000 && core.shards.some((shard) => shard.hasVersions()); turn++)
+    await new Promise((resolve) => setImmediate(resolve));
   for (const shard of core.shards) t.notOk(shard.hasVersions(), 'no old version stays');
   const db = victim.db;
   let wrong = 0;

@@ -101,14 +101,16 @@ export function checkTree(core: Core): number {
         const above = i === count ? high : words[N.innerSlot(node, i) + N.SLOT_SEPARATOR] * 2;
         if (i < count) {
           if (!inFences(words, above + 1, words[above], below, high)) fail('separators out of order');
-          if (words[N.innerSlot(node, i)] >>> 0 !== N.fragment4(bytes, (above + 1) * 4, words[above], shared)) fail('a wrong fragment of a separator');
+          if (words[N.innerSlot(node, i)] >>> 0 !== N.fragment4(bytes, (above + 1) * 4, words[above], shared))
+            fail('a wrong fragment of a separator');
         }
         visit(words[N.childWord(node, i)] * 2, N.levelOf(words, node) - 1, below, above);
       }
       return;
     }
     keys += count;
-    if (low !== 0 && high !== 0 && shared > sharedBytes(words, low + 1, words[low], words, high + 1, words[high])) fail('a leaf counts on too much');
+    if (low !== 0 && high !== 0 && shared > sharedBytes(words, low + 1, words[low], words, high + 1, words[high]))
+      fail('a leaf counts on too much');
     if ((low === 0 || high === 0) && shared !== 0) fail('a leaf at the edge counts on something');
     let before: Buffer | undefined;
     for (let i = 0; i < count; i++) {
@@ -118,7 +120,8 @@ export function checkTree(core: Core): number {
       const key = keyAt(core.shards, shard, entry >>> 1);
       if (before !== undefined && Buffer.compare(before, key) >= 0) fail('keys out of order');
       if (!inFences(owner.words, entry + ENTRY_HEADER_WORDS, key.length, low, high)) fail('a key outside of its fences');
-      if (words[N.leafSlot(node, i) + 1] >>> N.FRAGMENT_SHIFT !== N.fragment3(key, 0, key.length, shared)) fail('a wrong fragment of a key');
+      if (words[N.leafSlot(node, i) + 1] >>> N.FRAGMENT_SHIFT !== N.fragment3(key, 0, key.length, shared))
+        fail('a wrong fragment of a key');
       before = key;
     }
   };

@@ -116,7 +116,9 @@ void t.test('an index built in bulk is the one that grew', async (t) => {
       ),
     );
     t.equal(runs.length, 3);
-    t.ok(buildIndex(region, shards, settled.map((run) => (typeof run === 'number' ? t.fail('still too many shared bytes') : run)) as never));
+    t.ok(
+      buildIndex(region, shards, settled.map((run) => (typeof run === 'number' ? t.fail('still too many shared bytes') : run)) as never),
+    );
     const built = Object.assign(Object.create(core) as Core, {
       index: new OrderedIndex(
         region,
