@@ -22,6 +22,7 @@ import {
 import { addExpiry } from '../table/expiry.js';
 import { encodeKey } from '../table/key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
+import { WORD_COPY_MAX } from '../table/shard.js';
 import type { Core } from './core.js';
 
 const START_BYTES = 4096;
@@ -70,6 +71,14 @@ export class EncodedBatch {
     this.#append(core.scratch, OPERATION_DELETE);
   }
 
+  /** Adds the deletion of the key that is in the scratch. */
+  delEncoded({ scratch }: Core): void {
+    scratch.valueType = 0;
+    scratch.valueLength = 0;
+    scratch.valueBytes = null;
+    this.#append(scratch, OPERATION_DELETE);
+  }
+
   #append(scratch: Scratch, type: number): void {
     const count = operationWords(scratch.keyLength, scratch.valueLength);
     const at = this.length;
@@ -81,7 +90,11 @@ export class EncodedBatch {
       scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT) | (type << OPERATION_SHIFT);
     scratch.words[1] = scratch.valueLength;
     const external = scratch.valueBytes;
-    if (external === null) {
+    if (external === null && count <= WORD_COPY_MAX) {
+      const { words } = this;
+      const from = scratch.words;
+      for (let i = 0; i < count; i++) words[at + i] = from[i];
+    } else if (external === null) {
       scratch.bytes.copy(this.bytes, at * 4, 0, count * 4);
     } else {
       const value = (at + OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4;
@@ -119,7 +132,13 @@ export class EncodedBatch {
     const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
     const inline = scratch.valueLength <= INLINE_VALUE_BYTES_MAX;
     const count = value + (inline ? wordsOf(scratch.valueLength) : 0);
-    this.bytes.copy(scratch.bytes, 0, at * 4, (at + count) * 4);
+    if (count <= WORD_COPY_MAX) {
+      const { words } = this;
+      const into = scratch.words;
+      for (let i = 0; i < count; i++) into[i] = words[at + i];
+    } else {
+      this.bytes.copy(scratch.bytes, 0, at * 4, (at + count) * 4);
+    }
     scratch.valueBytes = inline ? null : this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
   }
 }

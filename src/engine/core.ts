@@ -15,7 +15,11 @@ import { Scratch } from '../table/scratch.js';
 import { Shard } from '../table/shard.js';
 import { Dictionary } from '../table/structures.js';
 import { ValueCodec } from '../table/value-codec.js';
+import { EncodedBatch } from './batch.js';
 import type { StoreHandle } from './handle.js';
+
+/** Batches kept to be used again: two for each of some transactions under way. */
+const BATCHES_KEPT = 16;
 
 export class Core {
   readonly control: Control;
@@ -33,6 +37,7 @@ export class Core {
   readonly metrics: ThreadMetrics;
   readonly threadWord: number;
   readonly hasOrderedKeys: boolean;
+  readonly #batches: EncodedBatch[] = [];
   /** DURABILITY_* of writes that do not say. */
   readonly durability: number;
 
@@ -57,6 +62,17 @@ export class Core {
     this.metrics = new ThreadMetrics(this.control, slot);
     this.threadWord = threadWord(this.control, slot);
     this.durability = this.words[L.CONTROL_DURABILITY];
+  }
+
+  /** An empty batch: one that was given back, or a new one. */
+  takeBatch(): EncodedBatch {
+    return this.#batches.pop() ?? new EncodedBatch();
+  }
+
+  /** Takes a batch back that nobody uses any more. */
+  giveBatch(batch: EncodedBatch): void {
+    batch.reset();
+    if (this.#batches.length < BATCHES_KEPT) this.#batches.push(batch);
   }
 
   /** A key as the user sees it. The bytes are copied. */

@@ -24,7 +24,7 @@ import { encodeKey } from '../table/key-codec.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
 import type { View } from '../table/shard.js';
 import { decodeStored } from '../table/stored-value.js';
-import { EncodedBatch } from './batch.js';
+import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 import type { AnyKey, Key } from './key.js';
 import { RangeReader, checkRange, isInside, type Bounds, type Range } from './range.js';
@@ -67,13 +67,13 @@ interface OwnWrite {
 }
 
 class Transaction implements TransactionView, Guard {
-  readonly batch = new EncodedBatch();
+  readonly batch: EncodedBatch;
   readonly #core: Core;
   readonly #views: Views;
   #lease: Lease | undefined;
   #isOver = false;
   /** Keys read, each once, as deletes in a batch; and the LSN found of each. */
-  readonly #reads = new EncodedBatch();
+  readonly #reads: EncodedBatch;
   readonly #readLsns: number[] = [];
   readonly #readKeys = new Set<string>();
   readonly #ranges: RangeRead[] = [];
@@ -83,6 +83,8 @@ class Transaction implements TransactionView, Guard {
   constructor(core: Core, views: Views) {
     this.#core = core;
     this.#views = views;
+    this.batch = core.takeBatch();
+    this.#reads = core.takeBatch();
   }
 
   // What the body calls -----------------------------------------------------------------------
@@ -95,7 +97,7 @@ class Transaction implements TransactionView, Guard {
     const { scratch, shards, shardMask } = this.#core;
     const shard = shards[scratch.keyHash & shardMask];
     const value = shard.getAt(view);
-    this.#note(id, key, value === undefined ? 0 : lsnFrom(shard.lsnLow, shard.lsnHigh));
+    this.#note(id, value === undefined ? 0 : lsnFrom(shard.lsnLow, shard.lsnHigh));
     return value;
   }
 
@@ -107,7 +109,7 @@ class Transaction implements TransactionView, Guard {
     const { scratch, shards, shardMask } = this.#core;
     const shard = shards[scratch.keyHash & shardMask];
     const found = shard.hasAt(view);
-    this.#note(id, key, found ? lsnFrom(shard.lsnLow, shard.lsnHigh) : 0);
+    this.#note(id, found ? lsnFrom(shard.lsnLow, shard.lsnHigh) : 0);
     return found;
   }
 
@@ -138,13 +140,13 @@ class Transaction implements TransactionView, Guard {
     this.#begin();
     const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('put', options.ttl);
     this.batch.put(this.#core, key, value, expiresMs);
-    this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: true });
+    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true });
   }
 
   del(key: AnyKey): void {
     this.#begin();
     this.batch.del(this.#core, key);
-    this.#writes.set(this.#identify(key), { index: this.batch.count - 1, isPut: false });
+    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: false });
   }
 
   // Reading -----------------------------------------------------------------------------------
@@ -155,17 +157,23 @@ class Transaction implements TransactionView, Guard {
     return this.#lease;
   }
 
-  /** Puts a key into the scratch. @returns its bytes as a string: those of two keys order as the keys do */
+  /** Puts a key into the scratch. @returns its identity */
   #identify(key: AnyKey): string {
+    encodeKey(this.#core.scratch, key);
+    return this.#identity();
+  }
+
+  /** The bytes of the key in the scratch as a string. */
+  #identity(): string {
     const { scratch } = this.#core;
-    encodeKey(scratch, key);
     return scratch.bytes.latin1Slice(OPERATION_HEADER_WORDS * 4, OPERATION_HEADER_WORDS * 4 + scratch.keyLength);
   }
 
-  #note(id: string, key: AnyKey, lsn: number): void {
+  /** Notes the key in the scratch as read. */
+  #note(id: string, lsn: number): void {
     if (this.#readKeys.has(id)) return;
     this.#readKeys.add(id);
-    this.#reads.del(this.#core, key);
+    this.#reads.delEncoded(this.#core);
     this.#readLsns.push(lsn);
   }
 
@@ -259,6 +267,12 @@ class Transaction implements TransactionView, Guard {
   end(): void {
     this.#isOver = true;
     this.#lease?.release();
+  }
+
+  /** Nobody needs what it has read and written any more. */
+  recycle(): void {
+    this.#core.giveBatch(this.batch);
+    this.#core.giveBatch(this.#reads);
   }
 }
 
@@ -412,11 +426,15 @@ function commit({ writer, durability, checkWritable }: TransactionContext, trans
   // Before the writes: what they supersede need not be kept for a transaction that has read all that it will.
   transaction.end();
   const { batch } = transaction;
-  if (batch.count === 0) return undefined;
+  if (batch.count === 0) {
+    transaction.recycle();
+    return undefined;
+  }
   checkWritable();
   const run = (patienceMs: number): number => writer.tryBatch(batch, durability, patienceMs, transaction);
   const lsn = writer.deferring ? DEFER : run(0);
   if (isDeferred(lsn)) return writer.defer(durability, run);
+  transaction.recycle();
   if (lsn === CONFLICT) return Promise.reject(conflictError());
   return writer.acks.join(lsn, durability);
 }

@@ -95,6 +95,10 @@ export class Writer {
   #deferred: Deferred[] = [];
   #deferredDone = 0;
   #pumping = false;
+  /** Of the batch being written, by shard: whether it is locked, keys that it may insert, and the least slots free where it does. */
+  readonly #wanted: Uint8Array;
+  readonly #insertions: Int32Array;
+  readonly #leastSlots: Int32Array;
   #idle: (() => void)[] = [];
 
   constructor(core: Core) {
@@ -102,6 +106,9 @@ export class Writer {
     this.#words = core.words;
     this.#self = core.slot + 1;
     this.acks = new Acks(core.control, core.metrics);
+    this.#wanted = new Uint8Array(core.shards.length);
+    this.#insertions = new Int32Array(core.shards.length);
+    this.#leastSlots = new Int32Array(core.shards.length);
   }
 
   /** Whether new writes have to queue behind deferred ones. */
@@ -482,12 +489,13 @@ export class Writer {
   /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
   #lockShards(batch: EncodedBatch, guard: Guard | undefined, patienceMs: number): Shard[] | undefined {
     const { shards, shardMask } = this.#core;
-    const wanted = new Set<number>();
-    for (const hash of batch.hashes) wanted.add(hash & shardMask);
-    if (guard !== undefined) for (const hash of guard.hashes) wanted.add(hash & shardMask);
-    if (guard?.needsAllShards === true) for (const shard of shards) wanted.add(shard.index);
+    const wanted = this.#wanted;
+    wanted.fill(guard?.needsAllShards === true ? 1 : 0);
+    for (const hash of batch.hashes) wanted[hash & shardMask] = 1;
+    if (guard !== undefined) for (const hash of guard.hashes) wanted[hash & shardMask] = 1;
     const locked: Shard[] = [];
-    for (const index of [...wanted].sort((a, b) => a - b)) {
+    for (let index = 0; index <= shardMask; index++) {
+      if (wanted[index] === 0) continue;
       const shard = shards[index];
       if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) {
         for (const held of locked) releaseWrite(this.#words, held.lockWord);
@@ -507,8 +515,8 @@ export class Writer {
   #takeBlocks(batch: EncodedBatch, blocks: number[], notes: number[]): void {
     const { scratch, shards, shardMask } = this.#core;
     const withVersions = this.#words[L.CONTROL_SNAPSHOT_COUNT] !== 0;
-    const insertions = new Map<Shard, number>();
-    const leastSlots = new Map<Shard, number>();
+    const insertions = this.#insertions.fill(0);
+    const leastSlots = this.#leastSlots;
     for (let i = 0; i < batch.count; i++) {
       blocks.push(0);
       notes.push(0);
@@ -518,8 +526,8 @@ export class Writer {
       const shard = shards[scratch.keyHash & shardMask];
       if (isPut) {
         // A key that is there now may be deleted by the batch before it is put again: count every put.
-        insertions.set(shard, (insertions.get(shard) ?? 0) + 1);
-        leastSlots.set(shard, Math.min(leastSlots.get(shard) ?? Infinity, shard.slotsFreeLocked()));
+        const slots = shard.slotsFreeLocked();
+        if (insertions[shard.index]++ === 0 || slots < leastSlots[shard.index]) leastSlots[shard.index] = slots;
         blocks[i] = shard.takeBlockLocked();
         if (blocks[i] !== 0) shard.fillBlock(blocks[i]);
       } else {
@@ -531,8 +539,9 @@ export class Writer {
       if (notes[i] === 0) throw memoryFull();
     }
     // Where every segment has slots for the whole batch nothing needs to grow.
-    for (const [shard, count] of insertions) {
-      if ((leastSlots.get(shard) ?? 0) < count && !shard.reserveInsertionsLocked(count)) throw memoryFull();
+    for (let index = 0; index <= shardMask; index++) {
+      const count = insertions[index];
+      if (count > 0 && leastSlots[index] < count && !shards[index].reserveInsertionsLocked(count)) throw memoryFull();
     }
   }
 

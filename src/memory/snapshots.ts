@@ -146,8 +146,8 @@ export class SnapshotTable {
       if (lsn < oldest) oldest = lsn;
     }
     this.#control.storeLsn(L.CONTROL_SNAPSHOT_NEWEST, newest);
-    this.#control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, oldest);
-    Atomics.store(words, L.CONTROL_SNAPSHOT_SLOTS, slots);
+    if (this.oldestLsn !== oldest) this.#control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, oldest);
+    if (words[L.CONTROL_SNAPSHOT_SLOTS] !== slots) Atomics.store(words, L.CONTROL_SNAPSHOT_SLOTS, slots);
     Atomics.store(words, L.CONTROL_SNAPSHOT_COUNT, count);
   }
 
