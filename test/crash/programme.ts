@@ -1,5 +1,5 @@
 /**
- * The crash programme: `npm run test:crash [-- --rounds N] [--deaths N] [--seed S] [--minutes M]`.
+ * The crash programme: `npm run test:crash [-- --rounds N] [--deaths N] [--bank N] [--seed S] [--minutes M]`.
  *
  * Every file operation cut and failed, on a disk that loses, keeps, reorders and tears what was not synced; rounds of `kill -9`
  * with checkpoints running; deaths of threads under load. The short form, without arguments, takes some six minutes. A run stops at the
@@ -8,13 +8,14 @@
 
 import { parseArgs } from 'node:util';
 import { runDeaths } from '../race/deaths.js';
+import { bankRounds } from './bank.js';
 import { sweepCuts, sweepFaults } from './io-sweep.js';
 import { killRounds } from './kill-rounds.js';
 
 const FAULTS = ['EIO', 'ENOSPC', 'short', 'EIO for ever', 'EIO reading'] as const;
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string' }, deaths: { type: 'string' }, seed: { type: 'string' }, minutes: { type: 'string' } },
+  options: { bank: { type: 'string' }, rounds: { type: 'string' }, deaths: { type: 'string' }, seed: { type: 'string' }, minutes: { type: 'string' } },
 });
 const count = (text: string | undefined, otherwise: number): number => {
   const value = text === undefined ? otherwise : Number(text);
@@ -23,6 +24,7 @@ const count = (text: string | undefined, otherwise: number): number => {
 };
 const rounds = count(values.rounds, 200);
 const deaths = count(values.deaths, 500);
+const bank = count(values.bank, 20);
 const seed = count(values.seed, Date.now() % 1_000_000);
 const deadlineMs = values.minutes === undefined ? Infinity : performance.now() + Number(values.minutes) * 60_000;
 
@@ -30,7 +32,7 @@ const say = (line: string): void => {
   console.log(`${(performance.now() / 1000).toFixed(0).padStart(5)} s  ${line}`);
 };
 
-say(`crash programme, seed ${seed}: --rounds ${rounds} --deaths ${deaths}`);
+say(`crash programme, seed ${seed}: --rounds ${rounds} --deaths ${deaths} --bank ${bank}`);
 const cuts = await sweepCuts(seed, deadlineMs);
 say(
   `power cut in ${cuts.tried} of ${cuts.operations} file operations, and in every one of their recoveries: ${cuts.recoveries} recoveries, all right`,
@@ -43,6 +45,7 @@ for (const kind of FAULTS) {
 const half = Math.ceil(rounds / 2);
 const written = await Promise.all([killRounds(half, seed), killRounds(rounds - half, seed + 1)]);
 say(`${rounds} rounds of kill -9: about ${written[0] + written[1]} acknowledged writes were all found`);
+say(`${bank} rounds of the bank: ${await bankRounds(bank, seed)} transfers, the total always the same`);
 const dead = await runDeaths(deaths, seed, deadlineMs);
 say(
   `${dead.deaths} threads died, ${dead.operations} operations in order; longest put of the owner ${dead.longestMs.toFixed(0)} ms; ` +
