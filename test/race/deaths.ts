@@ -73,6 +73,31 @@ function withoutUnseen(history: readonly RecordedOperation[]): RecordedOperation
   return history.filter(({ kind, end, value }) => kind !== 'w' || end !== Infinity || seen.has(value));
 }
 
+/** A moment of the store: keys in order, halves that belong together, as many keys as there are values. */
+function checkOrder(db: FlashVector, where: string): void {
+  const snapshot = db.snapshot();
+  try {
+    const keys = [...snapshot.keys()] as string[];
+    for (let i = 1; i < keys.length; i++) if (keys[i - 1] >= keys[i]) throw new Error(`${where}: ${keys[i]} comes behind ${keys[i - 1]}`);
+    for (const key of keys) if (!snapshot.has(key)) throw new Error(`${where}: ${key} is in the index and not in the table`);
+    if (snapshot.get('debit') !== snapshot.get('credit')) throw new Error(`${where}: half of a transaction`);
+    const pair = [snapshot.get('left'), snapshot.get('right')] as ({ stamp: number } | undefined)[];
+    if (pair[0]?.stamp !== pair[1]?.stamp) throw new Error(`${where}: half of a batch in a snapshot`);
+  } finally {
+    snapshot.close();
+  }
+}
+
+/** After the deaths: what the dead had open is closed, what was kept for them is freed, the index holds what the tables hold. */
+async function checkReleased(db: FlashVector, where: string): Promise<void> {
+  for (let i = 0; i < 300 && (db.stats().snapshots.open > 0 || db.stats().snapshots.versions > 0); i++)
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  const { snapshots, entries } = db.stats();
+  if (snapshots.open > 0 || snapshots.versionBytes > 0) throw new Error(`${where}: ${JSON.stringify(snapshots)} stay`);
+  const counted = db.count();
+  if (counted !== entries) throw new Error(`${where}: ${counted} keys in order, ${entries} entries`);
+}
+
 /** @throws Error naming what is wrong */
 async function phase(db: FlashVector, number: number, deaths: number, random: () => number): Promise<RecordedOperation[]> {
   const firstKey = number * KEYS;
@@ -120,6 +145,7 @@ export async function runDeaths(total: number, seed: number, deadlineMs: number)
           const started = performance.now();
           await db.put('pulse', turn);
           result.longestMs = Math.max(result.longestMs, performance.now() - started);
+          checkOrder(db, `seed ${seed}, phase ${number}`);
           const left = db.get('left') as { stamp: number } | undefined;
           if (left !== undefined && db.get('right') === undefined) throw new Error('half of a batch');
           const plan = { thread: 900 + (turn % 90), keys: KEYS, operations: 40, size: 300, seed: seed + number * 1000 + turn };
@@ -134,6 +160,8 @@ export async function runDeaths(total: number, seed: number, deadlineMs: number)
       if (violation !== undefined) throw new Error(`seed ${seed}, phase ${number}: the history of key${violation} cannot be ordered`);
       const pair = [db.get('left'), db.get('right')] as ({ stamp: number } | undefined)[];
       if (pair[0]?.stamp !== pair[1]?.stamp) throw new Error(`seed ${seed}, phase ${number}: a torn batch`);
+      checkOrder(db, `seed ${seed}, phase ${number}`);
+      await checkReleased(db, `seed ${seed}, phase ${number}`);
       const { threads, status } = db.stats();
       if (status !== 'open' || threads !== 1) throw new Error(`seed ${seed}, phase ${number}: ${status}, ${threads} threads`);
       for (let key = number * KEYS; key < (number + 1) * KEYS; key++) await db.del(`key${key}`);
