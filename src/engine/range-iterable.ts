@@ -5,7 +5,7 @@
  * when it is collected as garbage. `for await` gives the event loop a turn after every CHUNK entries.
  */
 
-import { FlashVectorError } from '../base/errors.js';
+import { FlashVectorError, assert } from '../base/errors.js';
 import * as L from '../memory/layout.js';
 import type { View } from '../table/shard.js';
 import type { Core } from './core.js';
@@ -36,9 +36,9 @@ export interface RangeOrigin {
   /** The moment to read at, if it is not the iterator's own. @throws FlashVectorError FV_CLOSED */
   view(): View | undefined;
   /** How keys are shown, if not as the store's are. */
-  decodeKey?(bytes: Buffer, flags: number): Key;
+  decodeKey?: (bytes: Buffer, flags: number) => Key;
   /** @param wantsValue whether values are read */
-  source?(bounds: Bounds, view: View, wantsValue: boolean): EntrySource;
+  source?: (bounds: Bounds, view: View, wantsValue: boolean) => EntrySource;
 }
 
 class RangeIterator<T> implements IterableIterator<T, undefined> {
@@ -58,7 +58,8 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
     this.#left = bounds.limit;
     const given = origin.view();
     this.#lease = given === undefined ? origin.views.acquire() : undefined;
-    const view = given ?? (this.#lease as Lease);
+    const view: View | undefined = given ?? this.#lease;
+    assert(view !== undefined, 'an iterator reads at some moment');
     const wantsValue = yields !== 'keys';
     this.#source = origin.source?.(bounds, view, wantsValue) ?? new RangeReader(origin.core, bounds, view, wantsValue, origin.decodeKey);
     if (this.#lease !== undefined) forgotten.register(this, this.#lease, this);

@@ -12,9 +12,9 @@ import { OrderedRange, countRange, type RangeIterable, type RangeOrigin, type Yi
 import type { Lease, Views } from './views.js';
 
 /** A snapshot that was collected as garbage without having been closed: it held old versions back until now. */
-const forgotten = new FinalizationRegistry<{ lease: Lease; openedAt: string }>(({ lease, openedAt }) => {
+const forgotten = new FinalizationRegistry<{ lease: Lease; where: string }>(({ lease, where }) => {
   lease.release();
-  process.emitWarning(`a snapshot was never closed; it was opened ${openedAt}`, { code: 'FV_SNAPSHOT_LEAK' });
+  process.emitWarning(`a snapshot was never closed; it was opened ${where}`, { code: 'FV_SNAPSHOT_LEAK' });
 });
 
 /**
@@ -44,7 +44,7 @@ export class Snapshot implements Disposable {
         return this.#lease;
       },
     };
-    forgotten.register(this, { lease: this.#lease, openedAt: openedAt() }, this);
+    forgotten.register(this, { lease: this.#lease, where: openedAt() }, this);
   }
 
   /** LSN of the last write that it sees. */

@@ -131,9 +131,7 @@ class Transaction implements TransactionView, Guard {
   }
 
   count(range?: Range): number {
-    let count = 0;
-    for (const _ of this.keys(range)) count++;
-    return count;
+    return [...this.keys(range)].length;
   }
 
   put(key: Key, value: unknown, options?: { ttl?: number }): void {
@@ -395,7 +393,12 @@ function isConflict(error: unknown): boolean {
 }
 
 /** @param first a transaction whose body runs already, and what it returned; otherwise the first attempt has met a conflict */
-async function attempts<T>(context: TransactionContext, body: Body<T>, first: Transaction | undefined, running: Promise<T> | undefined): Promise<T> {
+async function attempts<T>(
+  context: TransactionContext,
+  body: Body<T>,
+  first: Transaction | undefined,
+  running: Promise<T> | undefined,
+): Promise<T> {
   for (let attempt = first === undefined ? 1 : 0; ; attempt++) {
     const isFirst = attempt === 0 && first !== undefined;
     if (attempt > context.maxRetries)

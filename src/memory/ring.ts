@@ -44,7 +44,7 @@ export const RING_HEADROOM_BYTES = 20_480;
 /** No room in the ring: let go of every lock, wait for ROOM_EPOCH, try again. */
 export const NO_ROOM = -1;
 /** A snapshot was opened since the write was planned: let go of every lock, and plan it again. */
-export const SNAPSHOT_OPENED = -2;
+const SNAPSHOT_OPENED = -2;
 export const ANY_EPOCH = -1;
 /** Bits of CONTROL_SNAPSHOT_EPOCH that are compared: so no epoch looks like ANY_EPOCH. */
 export const EPOCH_MASK = 0x7fff_ffff;

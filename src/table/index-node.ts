@@ -27,7 +27,6 @@ import { bytesTurned, compareKeys, type KeyProbe } from './key-probe.js';
 /** Sixteen to a chunk. */
 export const NODE_BYTES = 1016;
 export const NODE_CLASS = classOf(NODE_BYTES);
-export const NODE_COUNT = 0;
 export const NODE_VERSION = 1;
 export const NODE_PREFIX = 2;
 export const NODE_FIRST_CHILD = 3;

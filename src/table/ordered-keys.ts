@@ -8,7 +8,7 @@
 import { fromBufferKey, toBufferKey } from 'ordered-binary';
 import { FlashVectorError, describe } from '../base/errors.js';
 
-export type OrderedKeyPart = string | number | boolean | null | Date;
+type OrderedKeyPart = string | number | boolean | null | Date;
 /** What a key may be where `keyEncoding` is `'ordered'`. A date is kept, and comes back, as its milliseconds since 1970. */
 export type OrderedKey = OrderedKeyPart | readonly OrderedKeyPart[];
 

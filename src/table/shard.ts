@@ -192,7 +192,7 @@ export class Shard {
         const entry = this.table.find(this.scratch);
         const found = entry > 0 ? this.#isVisible(entry, 0) : false;
         fence(control);
-        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) return found as boolean;
+        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) return found;
         this.region.refresh();
       } else {
         this.#awaitEven();

@@ -3,6 +3,7 @@
 import t from 'tap';
 import { open, type FlashVector, type Range } from '../../src/index.js';
 import * as L from '../../src/memory/layout.js';
+import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
 
 const code = (expected: string): { code: string } => ({ code: expected });
@@ -16,12 +17,20 @@ async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 500 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
+function shuffled(list: readonly number[], t: Tap.Test): number[] {
+  const random = randomFrom(testSeed(t));
+  return [...list]
+    .map((item) => ({ item, at: random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
+
 const key = (i: number): string => `k${String(i).padStart(5, '0')}`;
 
 void t.test('ranges: every bound, both ways, sync and async', async (t) => {
   const db = await open(tempFolder(t), { durability: 'memory' });
   const all = Array.from({ length: 1000 }, (_, i) => i * 2);
-  for (const i of [...all].sort(() => 0.5 - Math.random())) void db.put(key(i), i);
+  for (const i of shuffled(all, t)) void db.put(key(i), i);
   const check = async (range: Range, expected: number[]): Promise<void> => {
     t.same([...db.values(range)], expected, JSON.stringify(range));
     t.same([...db.keys(range)], expected.map(key));
@@ -110,10 +119,16 @@ void t.test('an iterator reads of one moment, and lets go of it at its end or wh
   t.equal(rest.length, 499);
   t.ok(rest.every(([k, v], i) => k === key(i + 1) && (v as { of: string }).of === 'then'));
   t.equal(db.stats().snapshots.open, 0);
-  for (const _ of db.keys()) break;
-  for await (const _ of db.keys()) break;
+  for (const first of db.keys()) {
+    t.equal(first, key(1));
+    break;
+  }
+  for await (const first of db.keys()) {
+    t.equal(first, key(1));
+    break;
+  }
   t.throws(() => {
-    for (const _ of db.keys()) throw new Error('left');
+    for (const first of db.keys()) throw new Error(`left at ${String(first)}`);
   }, /left/);
   t.equal(db.stats().snapshots.open, 0);
   await until(() => db.stats().snapshots.versions === 0);
@@ -133,7 +148,9 @@ void t.test('for await gives the event loop a turn', async (t) => {
     if (turns < 1e6) setImmediate(immediate).unref();
   };
   setImmediate(immediate).unref();
-  for await (const _ of db.keys()) void _;
+  let seen = 0;
+  for await (const found of db.keys()) if (found !== undefined) seen++;
+  t.equal(seen, 1000);
   clearInterval(timer);
   t.ok(turns >= 5, `${turns} turns`);
   turns = 1e6;
@@ -189,10 +206,12 @@ void t.test('snapshots see their moment: values, absence, deletion, ranges', asy
   await until(() => db.stats().snapshots.versions === 0);
   t.equal(db.stats().snapshots.versionBytes, 0);
   t.same([...db.keys()], ['b', 'c']);
-  const open_ = db.snapshot();
+  const left = db.snapshot();
   await db.close();
-  t.throws(() => open_.get('b'), code('FV_CLOSED'));
+  t.throws(() => left.get('b'), code('FV_CLOSED'));
 });
+
+let phantoms = 0;
 
 void t.test('transactions: own writes, ranges, conflicts, retries, errors', async (t) => {
   const db = await open(tempFolder(t), { durability: 'memory' });
@@ -234,8 +253,8 @@ void t.test('transactions: own writes, ranges, conflicts, retries, errors', asyn
   await t.rejects(
     db.transaction(
       async (tx) => {
-        [...tx.keys({ prefix: 'phantom' })];
-        await db.put(`phantom${Math.random()}`, 1);
+        t.ok([...tx.keys({ prefix: 'phantom' })].length < 3);
+        await db.put(`phantom${phantoms++}`, 1);
         tx.put('never', 1);
       },
       { maxRetries: 2 },
@@ -248,7 +267,10 @@ void t.test('transactions: own writes, ranges, conflicts, retries, errors', asyn
   // A range that was left early counts as far as it was read.
   await db.transaction(
     async (tx) => {
-      for (const _ of tx.keys({ prefix: 'k' })) break;
+      for (const first of tx.keys({ prefix: 'k' })) {
+        t.equal(first, key(0));
+        break;
+      }
       await db.put('k99999', 1);
       tx.put('early', 1);
     },
@@ -347,9 +369,10 @@ void t.test('expiry: invisible from the millisecond on, removed through the log,
 void t.test('attached threads and reopening have the same order', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder, { durability: 'memory', shards: 4 });
+  const random = randomFrom(testSeed(t));
   const model = new Map<string, number>();
   for (let i = 0; i < 3000; i++) {
-    const k = `${Math.random().toString(36).slice(2, 6)}`;
+    const k = Math.floor(random() * 1e6).toString(36);
     model.set(k, i);
     void db.put(k, i);
   }

@@ -24,7 +24,9 @@ export async function bankRounds(rounds: number, seed: number): Promise<number> 
     for (let round = 0; round < rounds; round++) {
       const where = `bank, seed ${seed}, round ${round}`;
       fs.writeFileSync(notes, '');
-      const bank = spawn(process.execPath, [child, 'bank', folder, notes, String(seed + round * 100)], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const bank = spawn(process.execPath, [child, 'bank', folder, notes, String(seed + round * 100)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
       const running = new Promise<void>((resolve) => bank.stdout.once('data', () => resolve()));
       const exited = new Promise<number | null>((resolve) => bank.once('close', resolve));
       await Promise.race([running, exited]);
@@ -47,7 +49,8 @@ export async function bankRounds(rounds: number, seed: number): Promise<number> 
           const least = acknowledged.get(thread) ?? 0;
           // Each round counts from 1: what a thread had not reached yet is of the round before.
           const found = (db.get(`last${thread}`) as number | undefined) ?? 0;
-          if (least > 0 && found < least) throw new Error(`${where}: thread ${thread} was told of transfer ${least}, the last there is ${found}`);
+          if (least > 0 && found < least)
+            throw new Error(`${where}: thread ${thread} was told of transfer ${least}, the last there is ${found}`);
           transfers += least;
         }
         await db.batch(THREADS.map((thread) => ({ type: 'del', key: `last${thread}` })));

@@ -76,7 +76,7 @@ async function transaction(store: HarnessStore, history: History): Promise<void>
   ];
   const before = store.core.control.lastLsn;
   const done = store.db.transaction((tx) => {
-    for (const _ of tx.keys({ prefix: 'key', limit: 3 })) void tx.has('key0');
+    for (const key of tx.keys({ prefix: 'key', limit: 3 })) if (!tx.has(key)) throw new Error('a key of a range is there');
     tx.put('moved', 'key7');
     tx.del('key7');
   });

@@ -15,7 +15,13 @@ import { killRounds } from './kill-rounds.js';
 const FAULTS = ['EIO', 'ENOSPC', 'short', 'EIO for ever', 'EIO reading'] as const;
 
 const { values } = parseArgs({
-  options: { bank: { type: 'string' }, rounds: { type: 'string' }, deaths: { type: 'string' }, seed: { type: 'string' }, minutes: { type: 'string' } },
+  options: {
+    bank: { type: 'string' },
+    rounds: { type: 'string' },
+    deaths: { type: 'string' },
+    seed: { type: 'string' },
+    minutes: { type: 'string' },
+  },
 });
 const count = (text: string | undefined, otherwise: number): number => {
   const value = text === undefined ? otherwise : Number(text);

@@ -31,7 +31,15 @@ const value: fc.Arbitrary<unknown> = fc.oneof(
   fc.nat({ max: 30_000 }).map((length) => 'w'.repeat(length)),
 );
 const range: fc.Arbitrary<Range> = fc.record(
-  { gt: key, gte: key, lt: key, lte: key, prefix: fc.constantFrom('a', 'b', 'b/', 'c', 'é'), reverse: fc.boolean(), limit: fc.nat({ max: 8 }) },
+  {
+    gt: key,
+    gte: key,
+    lt: key,
+    lte: key,
+    prefix: fc.constantFrom('a', 'b', 'b/', 'c', 'é'),
+    reverse: fc.boolean(),
+    limit: fc.nat({ max: 8 }),
+  },
   { requiredKeys: [], noNullPrototype: true },
 );
 
@@ -53,7 +61,14 @@ const kind = <K extends string>(name: K): fc.Arbitrary<K> => fc.constant(name);
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 10, arbitrary: fc.record({ kind: kind('put'), key, value, ttl: fc.constantFrom(0, 0, 0, 0, 100, 1000) }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('del' as const, 'increment' as const), key }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('expire' as const, 'expire' as const, 'persist' as const), key, ttl: fc.constantFrom(50, 500) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('expire' as const, 'expire' as const, 'persist' as const),
+      key,
+      ttl: fc.constantFrom(50, 500),
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ kind: kind('batch'), changes: fc.array(change, { maxLength: 12 }) }) },
   {
     weight: 3,
@@ -94,7 +109,8 @@ function select(model: Model, nowMs: number, { gt, gte, lt, lte, prefix, reverse
 }
 
 function expectSame(found: unknown, expected: unknown, what: string): void {
-  if (!isDeepStrictEqual(found, expected)) throw new Error(`${what}: found ${JSON.stringify(found)?.slice(0, 300)}, expected ${JSON.stringify(expected)?.slice(0, 300)}`);
+  if (!isDeepStrictEqual(found, expected))
+    throw new Error(`${what}: found ${JSON.stringify(found)?.slice(0, 300)}, expected ${JSON.stringify(expected)?.slice(0, 300)}`);
 }
 
 /** One store beside its model. */
@@ -150,7 +166,8 @@ class Pair {
         const stored = this.live(next.key);
         const found = await (next.kind === 'persist' ? db.persist(next.key) : db.expire(next.key, next.ttl));
         expectSame(found, stored !== undefined, next.kind);
-        if (stored !== undefined) this.model.set(next.key, { value: stored.value, expiresMs: next.kind === 'persist' ? 0 : this.nowMs + next.ttl });
+        if (stored !== undefined)
+          this.model.set(next.key, { value: stored.value, expiresMs: next.kind === 'persist' ? 0 : this.nowMs + next.ttl });
         break;
       }
       case 'batch':

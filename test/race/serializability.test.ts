@@ -20,7 +20,11 @@ function inWorker(db: FlashVector, plan: AppendPlan): Promise<RecordedTransactio
   });
 }
 
-async function record(t: Tap.Test, weakened: boolean, transactions: number): Promise<{ history: RecordedTransaction[]; anomaly: string | undefined; counted: number }> {
+async function record(
+  t: Tap.Test,
+  weakened: boolean,
+  transactions: number,
+): Promise<{ history: RecordedTransaction[]; anomaly: string | undefined; counted: number }> {
   const seed = testSeed(t);
   const db = await open(tempFolder(t), { durability: 'memory', shards: 4 });
   const plan = (thread: number): AppendPlan => ({ thread, lists: LISTS, transactions, seed, weakened });
@@ -58,8 +62,36 @@ void t.test('the check finds what it is to find', async (t) => {
   });
   t.equal(findAnomaly([tx([[1, []]], [[1, 5]], 0, 1), tx([[1, [5]]], [[1, 6]], 2, 3)], new Map([[1, [5, 6]]])), undefined);
   // Write skew: each has read what the other has not yet written.
-  const skew = [tx([[1, []], [2, []]], [[1, 5]], 0, 9), tx([[1, []], [2, []]], [[2, 6]], 0, 9)];
-  t.match(findAnomaly(skew, new Map([[1, [5]], [2, [6]]])), /a cycle of 2/);
+  const skew = [
+    tx(
+      [
+        [1, []],
+        [2, []],
+      ],
+      [[1, 5]],
+      0,
+      9,
+    ),
+    tx(
+      [
+        [1, []],
+        [2, []],
+      ],
+      [[2, 6]],
+      0,
+      9,
+    ),
+  ];
+  t.match(
+    findAnomaly(
+      skew,
+      new Map([
+        [1, [5]],
+        [2, [6]],
+      ]),
+    ),
+    /a cycle of 2/,
+  );
   t.match(findAnomaly([tx([[1, []]], [[1, 5]], 0, 1), tx([[1, []]], [[1, 6]], 0, 1)], new Map([[1, [6]]])), /lost/);
   // Read something old after it was overwritten.
   t.match(findAnomaly([tx([[1, []]], [[1, 5]], 0, 1), tx([[1, []]], [], 2, 3)], new Map([[1, [5]]])), /a cycle of 2/);

@@ -30,7 +30,7 @@ export function indexOf(core: Core): OrderedIndex {
 let lsn = 0;
 
 /** Puts or deletes a key in table and index. */
-export function apply(core: Core, type: number, key: string | Uint8Array, value: unknown = null): void {
+function apply(core: Core, type: number, key: string | Uint8Array, value: unknown = null): void {
   const { scratch } = core;
   encodeKey(scratch, key);
   if (type === OPERATION_PUT) core.codec.place(value);
@@ -51,7 +51,7 @@ export function apply(core: Core, type: number, key: string | Uint8Array, value:
 export const put = (core: Core, key: string | Uint8Array, value?: unknown): void => apply(core, OPERATION_PUT, key, value);
 export const del = (core: Core, key: string | Uint8Array): void => apply(core, OPERATION_DELETE, key);
 
-export function keyAt(shards: readonly Shard[], shard: number, unit: number): Buffer {
+function keyAt(shards: readonly Shard[], shard: number, unit: number): Buffer {
   const { words, bytes } = shards[shard].region;
   const start = (unit * 2 + ENTRY_HEADER_WORDS) * 4;
   return Buffer.from(bytes.subarray(start, start + (words[unit * 2] & KEY_LENGTH_MASK)));
