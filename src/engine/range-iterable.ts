@@ -7,7 +7,7 @@
 
 import { FlashVectorError, assert } from '../base/errors.js';
 import * as L from '../memory/layout.js';
-import type { View } from '../table/shard.js';
+import type { View } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 import type { Key } from './key.js';
 import { RangeReader, type Bounds } from './range.js';

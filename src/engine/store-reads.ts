@@ -9,7 +9,7 @@ import { describe } from '../base/errors.js';
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
 import { encodeKey } from '../table/key-codec.js';
-import type { ShardEntry } from '../table/shard.js';
+import type { ShardEntry } from '../table/shard-reader.js';
 import type { CheckpointReport } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { AnyKey, Entry, Key } from './key.js';

@@ -22,7 +22,7 @@ import {
 } from '../base/record.js';
 import { encodeKey } from '../table/key-codec.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
-import type { View } from '../table/shard.js';
+import type { View } from '../table/shard-reader.js';
 import { decodeStored } from '../table/stored-value.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
@@ -30,7 +30,8 @@ import type { AnyKey, Key } from './key.js';
 import { RangeReader, checkRange, isInside, type Bounds, type Range } from './range.js';
 import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import type { Lease, Views } from './views.js';
-import { CONFLICT, DEFER, conflictError, isDeferred, type Guard, type Writer } from './writer.js';
+import { CONFLICT, DEFER, conflictError, isDeferred } from './write-result.js';
+import { type Guard, type Writer } from './writer.js';
 
 export const TRANSACTION_RETRIES = 100;
 /** Retries after which a transaction waits for some milliseconds, at random, before it tries again. */

@@ -7,7 +7,7 @@
 
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
-import type { View } from '../table/shard.js';
+import type { View } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 
 /** Old versions freed in one turn of the event loop: some 100 µs. */

@@ -19,28 +19,19 @@ import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { noteBlock } from '../memory/registry.js';
-import * as M from '../memory/metrics.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { addExpiry } from '../table/expiry.js';
 import { ABSENT } from '../table/hash-table.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
 import { memoryFull } from '../table/replay.js';
-import { WORD_COPY_MAX, type Shard } from '../table/shard.js';
+import type { Shard } from '../table/shard.js';
+import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import { Acks } from './acks.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
-
-/** Try again later. */
-export const DEFER = -1;
-/** The condition does not hold. */
-export const CONFLICT = -2;
-/** As DEFER, because a shard's lock was busy. */
-const DEFER_LOCK = -3;
-
-export function isDeferred(lsn: number): boolean {
-  return lsn === DEFER || lsn === DEFER_LOCK;
-}
+import { DeferredWrites } from './deferred-writes.js';
+import { CONFLICT, DEFER, DEFER_LOCK } from './write-result.js';
 
 /**
  * `absent`: the key has no value. A number: its value was written by that LSN. A negative one: the entry is of that LSN, expired or not;
@@ -61,51 +52,27 @@ export interface Guard {
   holdsLocked(): boolean;
 }
 
-/** How long a deferred write may sleep for a lock, on its second try and later. */
-const PATIENCE_MS = 1;
 /** Old versions that a write frees on its way, if they are needed no more: more than it can add. */
 const RECLAIM_MAX = 4;
-/** Longest wait for room before looking again. */
-const ROOM_WAIT_MS = 10;
 /** Longest wait for a lock to give a block back under it. */
 const GIVE_BACK_MS = 100;
-/** After so long a deferred write gives up: on a lock that stays busy, on a log that does not move at all. */
-const STUCK_LOCK_MS = 10_000;
-const STUCK_LOG_MS = 60_000;
-/** Deferred writes carried out before the event loop gets a turn. */
-const PUMP_MAX = 256;
-/** Deferred writes done after which the front of the queue is cut off. */
-const COMPACT_AT = 1024;
-
-interface Deferred {
-  run: (patienceMs: number) => number;
-  durability: number;
-  resolve: (lsn: number) => void;
-  reject: (error: unknown) => void;
-  /** When it was queued, and how far the log was when it last moved since. */
-  sinceMs: number;
-  writtenLsn: number;
-}
-
 export class Writer {
   readonly acks: Acks;
   readonly #core: Core;
   readonly #words: Int32Array;
   readonly #self: number;
-  #deferred: Deferred[] = [];
-  #deferredDone = 0;
-  #pumping = false;
+  readonly #deferred: DeferredWrites;
   /** Of the batch being written, by shard: whether it is locked, keys that it may insert, and the least slots free where it does. */
   readonly #wanted: Uint8Array;
   readonly #insertions: Int32Array;
   readonly #leastSlots: Int32Array;
-  #idle: (() => void)[] = [];
 
   constructor(core: Core) {
     this.#core = core;
     this.#words = core.words;
     this.#self = core.slot + 1;
     this.acks = new Acks(core.control, core.metrics);
+    this.#deferred = new DeferredWrites(core, this.acks);
     this.#wanted = new Uint8Array(core.shards.length);
     this.#insertions = new Int32Array(core.shards.length);
     this.#leastSlots = new Int32Array(core.shards.length);
@@ -113,7 +80,7 @@ export class Writer {
 
   /** Whether new writes have to queue behind deferred ones. */
   get deferring(): boolean {
-    return this.#deferred.length !== 0;
+    return !this.#deferred.isEmpty;
   }
 
   /** Resolves when every record up to `lsn`, which is reserved, is on disk. Rejects with FV_IO, FV_CLOSED. */
@@ -583,15 +550,7 @@ export class Writer {
 
   /** Queues a write. `run` puts its operation into the scratch and tries it. */
   defer(durability: number, run: (patienceMs: number) => number): Promise<number> {
-    return new Promise<number>((resolve, reject) => {
-      this.#deferred.push({ run, durability, resolve, reject, sinceMs: 0, writtenLsn: -1 });
-      Atomics.add(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
-      this.#core.metrics.add(M.COUNTER_DEFERRALS, 1);
-      if (!this.#pumping) {
-        this.#pumping = true;
-        setImmediate(() => this.#pump());
-      }
-    });
+    return this.#deferred.add(durability, run);
   }
 
   /** Copies the operation in the scratch aside and queues it. */
@@ -613,108 +572,15 @@ export class Writer {
     });
   }
 
-  #pump(): void {
-    const words = this.#words;
-    for (let done = 0; done < PUMP_MAX; done++) {
-      if (this.#deferredDone === this.#deferred.length) {
-        this.#deferred = [];
-        this.#deferredDone = 0;
-        this.#pumping = false;
-        for (const resolve of this.#idle.splice(0)) resolve();
-        return;
-      }
-      const head = this.#deferred[this.#deferredDone];
-      if (this.#attempt(head, PATIENCE_MS)) continue;
-      // Said before looking again: from here on the log thread announces room.
-      this.#waitForRoom(true);
-      this.#core.ring.wakeLog(R.DURABILITY_SYNC);
-      const epoch = Atomics.load(words, L.CONTROL_ROOM_EPOCH);
-      if (this.#attempt(head, 0)) {
-        this.#waitForRoom(false);
-        continue;
-      }
-      const wait = Atomics.waitAsync(words, L.CONTROL_ROOM_EPOCH, epoch, ROOM_WAIT_MS);
-      const resume = (): void => {
-        this.#waitForRoom(false);
-        this.#pump();
-      };
-      if (wait.async) {
-        // Keeps the process alive as long as the wait at most lasts.
-        const alive = setTimeout(() => undefined, ROOM_WAIT_MS * 10);
-        void wait.value.then(() => {
-          clearTimeout(alive);
-          resume();
-        });
-      } else {
-        setImmediate(resume);
-      }
-      return;
-    }
-    setImmediate(() => this.#pump());
-  }
-
-  #waitForRoom(waits: boolean): void {
-    Atomics.store(this.#words, this.#core.threadWord + L.THREAD_WAITS_FOR_ROOM, waits ? 1 : 0);
-    if (waits) Atomics.add(this.#words, L.CONTROL_ROOM_WAITERS, 1);
-    else Atomics.sub(this.#words, L.CONTROL_ROOM_WAITERS, 1);
-  }
-
-  /** Tries a deferred write. @returns whether it is done, for better or worse */
-  #attempt(head: Deferred, patienceMs: number): boolean {
-    const control = this.#core.control;
-    try {
-      if (control.failure !== undefined) throw control.failure;
-      if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
-      const lsn = head.run(patienceMs);
-      if (lsn === DEFER || lsn === DEFER_LOCK) {
-        this.#checkPatience(head, lsn);
-        return false;
-      }
-      if (lsn === CONFLICT) throw conflictError();
-      // 0: there was nothing to write.
-      if (lsn === 0) head.resolve(0);
-      else this.acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
-    } catch (error) {
-      head.reject(error);
-    }
-    this.#deferredDone++;
-    if (this.#deferredDone >= COMPACT_AT && this.#deferredDone * 2 > this.#deferred.length) {
-      this.#deferred = this.#deferred.slice(this.#deferredDone);
-      this.#deferredDone = 0;
-    }
-    Atomics.sub(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
-    return true;
-  }
-
-  /** Bounds the wait of a deferred write: for a lock whose holder is stuck, for a log that does not move. */
-  #checkPatience(head: Deferred, reason: number): void {
-    const now = performance.now();
-    const written = this.#core.control.writtenLsn;
-    if (head.sinceMs === 0 || (reason === DEFER && written !== head.writtenLsn)) {
-      head.sinceMs = now;
-      head.writtenLsn = written;
-    } else if (now - head.sinceMs > (reason === DEFER ? STUCK_LOG_MS : STUCK_LOCK_MS)) {
-      const what = reason === DEFER ? 'room in the log' : "a shard's lock";
-      throw new FlashVectorError(
-        'FV_TIMEOUT',
-        `the write has waited ${Math.round(now - head.sinceMs)} ms for ${what}; nothing was written`,
-      );
-    }
-  }
-
   /** Resolves when no write is deferred and none waits for its acknowledgement. */
   async idle(): Promise<void> {
-    if (this.deferring) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    await this.#deferred.empty();
     await this.acks.idle();
   }
 
   dispose(): void {
     this.acks.dispose();
   }
-}
-
-export function conflictError(): FlashVectorError {
-  return new FlashVectorError('FV_CONFLICT', 'the condition of the write does not hold; nothing was written');
 }
 
 function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {

@@ -60,8 +60,8 @@ import {
   setCount,
 } from './index-node.js';
 import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
+import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
-import { storeSeparator } from './separator.js';
 
 /** Free nodes that one change may need, all levels splitting. */
 const NODES_AHEAD = 3 * LEVELS_MAX;
@@ -90,6 +90,7 @@ export class OrderedIndex {
   readonly #control: Int32Array;
   readonly #self: number;
   readonly #nodes: NodePool;
+  readonly #leaves: LeafFiller;
   /** The way from the root to the leaf last found: word index of each inner node, which child was taken. */
   readonly #path = new Int32Array(LEVELS_MAX);
   readonly #taken = new Int32Array(LEVELS_MAX);
@@ -97,9 +98,6 @@ export class OrderedIndex {
   #heldOn = 0;
   /** The leaf last found is the last of the tree. */
   #isLast = false;
-  /** Slots of a leaf under construction: units, shards. */
-  readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
-  readonly #shardOf = new Uint8Array(2 * LEAF_SLOTS + 1);
   /** Times that the lock was not free at once; read and reset by the metrics. */
   lockWaits = 0;
 
@@ -115,6 +113,7 @@ export class OrderedIndex {
   ) {
     this.#control = region.control;
     this.#nodes = new NodePool(region);
+    this.#leaves = new LeafFiller(region, regions);
     this.#self = self;
   }
 
@@ -275,19 +274,8 @@ export class OrderedIndex {
     if (found !== fragment) return fragment - found;
     const shard = words[slot + 1] & SHARD_MASK;
     const entry = words[slot] * 2;
-    const other = this.#entryWords(shard, entry);
+    const other = this.#leaves.entryWords(shard, entry);
     return compareKeys(probe.words, probe.at, probe.length, other, entry + ENTRY_HEADER_WORDS, other[entry] & KEY_LENGTH_MASK);
-  }
-
-  /** The words of a shard's region, reaching past the entry's key. Under the index's lock what a leaf refers to is there. */
-  #entryWords(shard: number, entry: number): Int32Array {
-    const region = this.regions[shard];
-    if (
-      entry + ENTRY_HEADER_WORDS > region.words.length ||
-      entry + ENTRY_HEADER_WORDS + (((region.words[entry] & KEY_LENGTH_MASK) + 3) >>> 2) > region.words.length
-    )
-      region.refresh();
-    return region.words;
   }
 
   // Nodes -------------------------------------------------------------------------------------
@@ -366,62 +354,6 @@ export class OrderedIndex {
     return sharedBytes(words, low + 1, words[low], words, high + 1, words[high]);
   }
 
-  /** Fills a node with the slots collected in `#units` and `#shardOf`, from `from` to `to`. */
-  #fillLeaf(node: number, from: number, to: number, shared: number): void {
-    setCount(this.region.words, node, 0, to - from);
-    this.region.words[node + LEAF_INTENT] = 0;
-    this.region.words[node + NODE_PREFIX] = shared;
-    for (let i = from; i < to; i++) {
-      const entry = this.#units[i] * 2;
-      const shard = this.#shardOf[i];
-      const length = this.#entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
-      const fragment = fragment3(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared);
-      const slot = leafSlot(node, i - from);
-      this.region.words[slot] = this.#units[i];
-      this.region.words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
-    }
-  }
-
-  /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
-  #copyLeaf(node: number, leaf: number, from: number, to: number, shared: number): void {
-    const words = this.region.words;
-    if (words[leaf + NODE_PREFIX] === shared) {
-      setCount(words, node, 0, to - from);
-      words[node + NODE_PREFIX] = shared;
-      words[node + LEAF_INTENT] = 0;
-      words.copyWithin(node + NODE_HEADER_WORDS, leafSlot(leaf, from), leafSlot(leaf, to));
-      return;
-    }
-    this.#collect(leaf, 0);
-    this.#fillLeaf(node, from, to, shared);
-  }
-
-  /** Collects a leaf's references behind those collected already. @returns how many there are then */
-  #collect(leaf: number, already: number): number {
-    const words = this.region.words;
-    const count = countOf(words, leaf);
-    for (let i = 0; i < count; i++) {
-      this.#units[already + i] = words[leafSlot(leaf, i)];
-      this.#shardOf[already + i] = words[leafSlot(leaf, i) + 1] & SHARD_MASK;
-    }
-    return already + count;
-  }
-
-  /** Makes the shortest separator between two keys that follow each other in a leaf. @returns word index of its block */
-  #makeSeparator(leaf: number, index: number): number {
-    const words = this.region.words;
-    const shardA = words[leafSlot(leaf, index - 1) + 1] & SHARD_MASK;
-    const shardB = words[leafSlot(leaf, index) + 1] & SHARD_MASK;
-    const entryA = words[leafSlot(leaf, index - 1)] * 2;
-    const entryB = words[leafSlot(leaf, index)] * 2;
-    const a = this.#entryWords(shardA, entryA);
-    const b = this.#entryWords(shardB, entryB);
-    const keyA = entryA + ENTRY_HEADER_WORDS;
-    const keyB = entryB + ENTRY_HEADER_WORDS;
-    const shared = sharedBytes(a, keyA, a[entryA] & KEY_LENGTH_MASK, b, keyB, b[entryB] & KEY_LENGTH_MASK);
-    return storeSeparator(this.region, b, keyB, shared + 1);
-  }
-
   /** Splits a full leaf. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
   #splitLeaf(leaf: number, appending: boolean): void {
     const depth = this.#depth;
@@ -429,11 +361,11 @@ export class OrderedIndex {
     const high = this.#highFence(depth);
     // The last slot alone: a separator needs two keys to lie between, and both are here.
     const cut = appending && high === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
-    const separator = this.#makeSeparator(leaf, cut);
+    const separator = this.#leaves.separate(leaf, cut);
     const left = this.#nodes.take();
     const right = this.#nodes.take();
-    this.#copyLeaf(left, leaf, 0, cut, this.#sharedByFences(low, separator));
-    this.#copyLeaf(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
+    this.#leaves.copy(left, leaf, 0, cut, this.#sharedByFences(low, separator));
+    this.#leaves.copy(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
     this.#attachPair(depth, leaf, left, separator, right);
     this.region.words[REGION_INDEX_NODES]++;
   }
@@ -583,7 +515,7 @@ export class OrderedIndex {
     const shared = this.#sharedByFences(low, high);
     if (words[node + NODE_PREFIX] === shared) return;
     const wider = this.#nodes.take();
-    this.#copyLeaf(wider, node, 0, countOf(this.region.words, node), shared);
+    this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
     this.#nodes.even(wider);
     this.#nodes.odd(node);
     storeRelease(this.region.words, pointer, wider >>> 1);
@@ -609,8 +541,8 @@ export class OrderedIndex {
     const high = this.#highFence(this.#depth);
     const merged = this.#nodes.take();
     const copy = this.#nodes.take();
-    const total = this.#collect(right, this.#collect(left, 0));
-    this.#fillLeaf(merged, 0, total, this.#sharedByFences(low, high));
+    const total = this.#leaves.collect(right, this.#leaves.collect(left, 0));
+    this.#leaves.fill(merged, 0, total, this.#sharedByFences(low, high));
     // The right leaf goes with the separator before it, and the merged one takes the left one's place.
     this.#withoutChild(copy, parent, leftIndex + 1);
     this.region.words[childWord(copy, leftIndex)] = merged >>> 1;

@@ -1,0 +1,18 @@
+/** What a try to write comes to: an LSN, or one of these. */
+
+import { FlashVectorError } from '../base/errors.js';
+
+/** Try again later. */
+export const DEFER = -1;
+/** The condition does not hold. */
+export const CONFLICT = -2;
+/** As DEFER, because a shard's lock was busy. */
+export const DEFER_LOCK = -3;
+
+export function isDeferred(lsn: number): boolean {
+  return lsn === DEFER || lsn === DEFER_LOCK;
+}
+
+export function conflictError(): FlashVectorError {
+  return new FlashVectorError('FV_CONFLICT', 'the condition of the write does not hold; nothing was written');
+}

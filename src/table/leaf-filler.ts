@@ -1,0 +1,100 @@
+/**
+ * Filling leaves of the ordered index: from slots of other leaves, or from references and the keys that they lead to.
+ * Under the index's lock, so what a leaf in the tree refers to is there.
+ */
+
+import { KEY_LENGTH_MASK } from '../base/record.js';
+import type { Region } from '../memory/region.js';
+import { ENTRY_HEADER_WORDS } from './entry.js';
+import {
+  FRAGMENT_SHIFT,
+  LEAF_INTENT,
+  LEAF_SLOTS,
+  NODE_HEADER_WORDS,
+  NODE_PREFIX,
+  SHARD_MASK,
+  countOf,
+  fragment3,
+  leafSlot,
+  setCount,
+} from './index-node.js';
+import { sharedBytes } from './key-probe.js';
+import { storeSeparator } from './separator.js';
+
+export class LeafFiller {
+  /** Slots of a leaf under construction: units, shards. */
+  readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
+  readonly #shardOf = new Uint8Array(2 * LEAF_SLOTS + 1);
+
+  constructor(
+    readonly region: Region,
+    readonly regions: readonly Region[],
+  ) {}
+
+  /** The words of a shard's region, reaching past the entry's key. Under the index's lock what a leaf refers to is there. */
+  entryWords(shard: number, entry: number): Int32Array {
+    const region = this.regions[shard];
+    if (
+      entry + ENTRY_HEADER_WORDS > region.words.length ||
+      entry + ENTRY_HEADER_WORDS + (((region.words[entry] & KEY_LENGTH_MASK) + 3) >>> 2) > region.words.length
+    )
+      region.refresh();
+    return region.words;
+  }
+
+  /** Fills a node with the slots collected in `#units` and `#shardOf`, from `from` to `to`. */
+  fill(node: number, from: number, to: number, shared: number): void {
+    setCount(this.region.words, node, 0, to - from);
+    this.region.words[node + LEAF_INTENT] = 0;
+    this.region.words[node + NODE_PREFIX] = shared;
+    for (let i = from; i < to; i++) {
+      const entry = this.#units[i] * 2;
+      const shard = this.#shardOf[i];
+      const length = this.entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
+      const fragment = fragment3(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared);
+      const slot = leafSlot(node, i - from);
+      this.region.words[slot] = this.#units[i];
+      this.region.words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
+    }
+  }
+
+  /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
+  copy(node: number, leaf: number, from: number, to: number, shared: number): void {
+    const words = this.region.words;
+    if (words[leaf + NODE_PREFIX] === shared) {
+      setCount(words, node, 0, to - from);
+      words[node + NODE_PREFIX] = shared;
+      words[node + LEAF_INTENT] = 0;
+      words.copyWithin(node + NODE_HEADER_WORDS, leafSlot(leaf, from), leafSlot(leaf, to));
+      return;
+    }
+    this.collect(leaf, 0);
+    this.fill(node, from, to, shared);
+  }
+
+  /** Collects a leaf's references behind those collected already. @returns how many there are then */
+  collect(leaf: number, already: number): number {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    for (let i = 0; i < count; i++) {
+      this.#units[already + i] = words[leafSlot(leaf, i)];
+      this.#shardOf[already + i] = words[leafSlot(leaf, i) + 1] & SHARD_MASK;
+    }
+    return already + count;
+  }
+
+  /** Makes the shortest separator between two keys that follow each other in a leaf. @returns word index of its block */
+  separate(leaf: number, index: number): number {
+    const words = this.region.words;
+    const shardA = words[leafSlot(leaf, index - 1) + 1] & SHARD_MASK;
+    const shardB = words[leafSlot(leaf, index) + 1] & SHARD_MASK;
+    const entryA = words[leafSlot(leaf, index - 1)] * 2;
+    const entryB = words[leafSlot(leaf, index)] * 2;
+    const a = this.entryWords(shardA, entryA);
+    const b = this.entryWords(shardB, entryB);
+    const keyA = entryA + ENTRY_HEADER_WORDS;
+    const keyB = entryB + ENTRY_HEADER_WORDS;
+    const shared = sharedBytes(a, keyA, a[entryA] & KEY_LENGTH_MASK, b, keyB, b[entryB] & KEY_LENGTH_MASK);
+    return storeSeparator(this.region, b, keyB, shared + 1);
+  }
+}

@@ -1,0 +1,478 @@
+/**
+ * A shard as its readers see it: one lock, one hash table, its entries. This is one thread's access to it; shard.ts adds writing.
+ *
+ * Reads are optimistic: load the version, look up, copy the value out, load the version again; equal
+ * and even means that no writer was inside. After OPTIMISTIC_ATTEMPTS the reader takes the lock.
+ * What is read meanwhile may be torn, so it is bounds-checked, copied to private memory, and decoded
+ * only after the version has been found unchanged.
+ */
+
+import { assert } from '../base/errors.js';
+import { lsnFrom } from '../base/lsn.js';
+import {
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  ENTRY_FLAG_EXPIRES,
+  EXPIRY_BYTES,
+  KEY_LENGTH_MASK,
+  VALUE_TYPE_MASK,
+  VALUE_TYPE_SHIFT,
+  wordsOf,
+} from '../base/record.js';
+import type { Clock } from '../memory/clock.js';
+import { fence, loadAcquire } from '../memory/fence.js';
+import * as L from '../memory/layout.js';
+import { acquireRead, releaseRead } from '../memory/lock.js';
+import type { Region } from '../memory/region.js';
+import * as E from './entry.js';
+import { ABSENT, HashTable, RETRY } from './hash-table.js';
+import { decodeKey } from './key-codec.js';
+import type { KeyProbe } from './key-probe.js';
+import type { OrderedIndex } from './ordered-index.js';
+import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
+import type { ValueCodec } from './value-codec.js';
+
+/** Tries of an optimistic read. With a writer always inside, this is some 10 µs of trying. */
+const OPTIMISTIC_ATTEMPTS = 64;
+/** Loads of an odd version before the next attempt. */
+const ODD_SPINS = 32;
+/** Above this a value's copy is worth a look at the version first: a torn length can be anything. */
+const CHECKED_COPY_BYTES = 4096;
+/** Versions in a chain: more than a key can have, since each takes a snapshot to be kept. */
+const CHAIN_MAX = 1_000_000;
+/** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
+export const WORD_COPY_MAX = 64;
+
+/** A value captured as msgpack bytes, still to be decoded. */
+export const PACKED = Symbol('packed');
+const TORN: unique symbol = Symbol('torn');
+/** Nothing that a reader may see: absent, deleted, expired, or younger than the snapshot. */
+export const INVISIBLE = Symbol('invisible');
+export const EXPIRES_BIT = ENTRY_FLAG_EXPIRES << ENTRY_FLAGS_SHIFT;
+
+export interface ShardEntry {
+  key: string | Uint8Array;
+  value: unknown;
+  lsn: number;
+}
+
+/** At what moment a reader looks: what was written up to `lsn`, and what had not expired at `nowMs` of the store's clock. */
+export interface View {
+  readonly lsn: number;
+  readonly nowMs: number;
+}
+
+/** What a shard shares with the others of its thread. */
+export interface ShardContext {
+  scratch: Scratch;
+  codec: ValueCodec;
+  clock: Clock;
+  /** Slot of the thread in the registry. */
+  slot: number;
+  /** Absent while a store is recovered, and where none is kept. */
+  index: OrderedIndex | undefined;
+}
+
+export class ShardReader {
+  readonly table: HashTable;
+  readonly lockWord: number;
+  readonly versionWord: number;
+  protected readonly entriesWord: number;
+  protected readonly control: Int32Array;
+  protected readonly slot: number;
+  /** Optimistic attempts that failed, since the start; read and reset by the metrics. */
+  retries = 0;
+  /** LSN words of the entry last captured. */
+  lsnLow = 0;
+  lsnHigh = 0;
+  /** Length in bytes of the value last captured, and flags of the key last read by `readAt`. */
+  valueLength = 0;
+  keyFlags = 0;
+  #packedBytes: Buffer;
+  #packedLength = 0;
+  /** When the entry last captured expires, in ms; 0 for never. */
+  expiresMs = 0;
+  readonly scratch: Scratch;
+  readonly codec: ValueCodec;
+  readonly ordered: OrderedIndex | undefined;
+  protected readonly clock: Clock;
+
+  constructor(
+    readonly region: Region,
+    readonly index: number,
+    context: ShardContext,
+  ) {
+    const { scratch, codec, clock, slot, index: ordered } = context;
+    this.scratch = scratch;
+    this.codec = codec;
+    this.ordered = ordered;
+    this.clock = clock;
+    this.table = new HashTable(region);
+    this.control = region.control;
+    this.slot = slot;
+    this.lockWord = L.shardWord(index);
+    this.versionWord = this.lockWord + L.SHARD_VERSION;
+    this.entriesWord = this.lockWord + L.SHARD_ENTRIES;
+    this.#packedBytes = scratch.readBytes;
+  }
+
+  get entryCount(): number {
+    return Atomics.load(this.control, this.entriesWord);
+  }
+
+  // Reading -----------------------------------------------------------------------------------
+
+  /** The value of the key in the scratch, or `undefined`. */
+  get(): unknown {
+    const control = this.control;
+    const versionWord = this.versionWord;
+    for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
+      const version = loadAcquire(control, versionWord);
+      if ((version & 1) === 0) {
+        const entry = this.table.find(this.scratch);
+        if (entry > 0) {
+          const value = this.capture(entry, version, 0);
+          fence(control);
+          if (value !== TORN && Atomics.load(control, versionWord) === version) {
+            return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
+          }
+        } else {
+          fence(control);
+          if (entry === ABSENT && Atomics.load(control, versionWord) === version) return undefined;
+        }
+        this.region.refresh();
+      } else {
+        this.awaitEven();
+      }
+      this.retries++;
+    }
+    return this.#getUnderLock();
+  }
+
+  /** Whether the key in the scratch has a value. */
+  has(): boolean {
+    const control = this.control;
+    for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
+      const version = Atomics.load(control, this.versionWord);
+      if ((version & 1) === 0) {
+        const entry = this.table.find(this.scratch);
+        const found = entry > 0 ? this.isVisible(entry, 0) : false;
+        fence(control);
+        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) return found;
+        this.region.refresh();
+      } else {
+        this.awaitEven();
+      }
+      this.retries++;
+    }
+    acquireRead(control, this.lockWord, this.slot);
+    try {
+      this.region.sync();
+      const entry = this.table.find(this.scratch);
+      return entry > 0 && this.isVisible(entry, 0) === true;
+    } finally {
+      releaseRead(control, this.lockWord, this.slot);
+    }
+  }
+
+  /** The value of the key in the scratch as of a view, or `undefined`. */
+  getAt(view: View): unknown {
+    const value = this.#readAt(view, ABSENT, undefined, true);
+    return value === INVISIBLE ? undefined : value;
+  }
+
+  /** Whether the key in the scratch had a value as of a view. */
+  hasAt(view: View): boolean {
+    return this.#readAt(view, ABSENT, undefined, false) !== INVISIBLE;
+  }
+
+  /**
+   * Reads the entry at `unit`, to which the index refers, as of a view. The caller makes sure afterwards that the index still does.
+   * @param key receives the key
+   * @returns the value, `undefined` where `wantsValue` is false, or INVISIBLE
+   */
+  readAt(view: View, unit: number, key: KeyProbe, wantsValue: boolean): unknown {
+    return this.#readAt(view, unit * 2, key, wantsValue);
+  }
+
+  /** @param from word index of an entry, or ABSENT: the key in the scratch is looked up */
+  #readAt(view: View, from: number, key: KeyProbe | undefined, wantsValue: boolean): unknown {
+    const control = this.control;
+    for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
+      const version = loadAcquire(control, this.versionWord);
+      if ((version & 1) === 0) {
+        const value = this.#captureAt(view, from, key, wantsValue, version);
+        fence(control);
+        if (value !== TORN && Atomics.load(control, this.versionWord) === version) return value === PACKED ? this.decode() : value;
+        this.region.refresh();
+      } else {
+        this.awaitEven();
+      }
+      this.retries++;
+    }
+    acquireRead(control, this.lockWord, this.slot);
+    let value: unknown;
+    try {
+      this.region.refresh();
+      value = this.#captureAt(view, from, key, wantsValue, Atomics.load(control, this.versionWord));
+    } finally {
+      releaseRead(control, this.lockWord, this.slot);
+    }
+    // A block that the index does not lead to any more may hold anything: the caller finds out.
+    if (value === TORN) return INVISIBLE;
+    return value === PACKED ? this.decode() : value;
+  }
+
+  #captureAt(view: View, from: number, key: KeyProbe | undefined, wantsValue: boolean, version: number): unknown {
+    let entry = from === ABSENT ? this.table.find(this.scratch) : from;
+    if (entry === ABSENT) return INVISIBLE;
+    if (entry === RETRY) return TORN;
+    const words = this.region.words;
+    for (let hops = 0; ; hops++) {
+      if (entry + E.ENTRY_HEADER_WORDS > words.length || hops > CHAIN_MAX) return TORN;
+      if (lsnFrom(words[entry + E.ENTRY_LSN_LOW], words[entry + E.ENTRY_LSN_HIGH]) <= view.lsn) break;
+      entry = words[entry + E.ENTRY_OLDER] * 2;
+      if (entry === 0) return INVISIBLE;
+      if (entry < 0) return TORN;
+    }
+    if (key !== undefined) {
+      const length = words[entry] & KEY_LENGTH_MASK;
+      if (entry + E.ENTRY_HEADER_WORDS + wordsOf(length) > words.length) return TORN;
+      key.setWords(words, entry + E.ENTRY_HEADER_WORDS, length);
+      this.keyFlags = (words[entry] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    }
+    if (wantsValue) return this.capture(entry, version, view.nowMs);
+    const isVisible = this.isVisible(entry, view.nowMs);
+    return isVisible === true ? undefined : isVisible === false ? INVISIBLE : TORN;
+  }
+
+  /** Whether an entry has a value and it has not expired; TORN when its words cannot be right. @param nowMs 0 for this moment */
+  protected isVisible(entry: number, nowMs: number): boolean | typeof TORN {
+    const words = this.region.words;
+    const meta = words[entry];
+    this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
+    this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
+    if (((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return false;
+    if ((meta & EXPIRES_BIT) === 0) return true;
+    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK);
+    if (at + 2 > words.length) return TORN;
+    return floatOf(words[at], words[at + 1]) > (nowMs === 0 ? this.clock.now() : nowMs);
+  }
+
+  #getUnderLock(): unknown {
+    acquireRead(this.control, this.lockWord, this.slot);
+    let value: unknown;
+    try {
+      this.region.sync();
+      const entry = this.table.find(this.scratch);
+      if (entry === ABSENT) return undefined;
+      assert(entry !== RETRY, 'the hash table is whole while its lock is held');
+      value = this.capture(entry, Atomics.load(this.control, this.versionWord), 0);
+      assert(value !== TORN, 'an entry is whole while its lock is held');
+    } finally {
+      releaseRead(this.control, this.lockWord, this.slot);
+    }
+    return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
+  }
+
+  protected awaitEven(): void {
+    for (let i = 0; i < ODD_SPINS; i++) {
+      if ((Atomics.load(this.control, this.versionWord) & 1) === 0) return;
+    }
+  }
+
+  protected decode(): unknown {
+    const bytes = this.#packedBytes;
+    // Lets go of a large copy.
+    this.#packedBytes = this.scratch.readBytes;
+    return this.codec.decodeMsgpack(bytes, this.#packedLength);
+  }
+
+  /**
+   * Copies the value of an entry out of shared memory.
+   * @param nowMs moment at which it must not have expired; 0 for this one
+   * @returns the value; PACKED when its bytes are in the scratch; INVISIBLE; TORN when they cannot be right
+   */
+  protected capture(entry: number, version: number, nowMs: number): unknown {
+    const words = this.region.words;
+    const meta = words[entry];
+    let length = words[entry + E.ENTRY_VALUE_LENGTH];
+    this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
+    this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
+    this.valueLength = length;
+    this.expiresMs = 0;
+    let at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & 0xffff);
+    if (length < 0 || at + wordsOf(length) > words.length) return TORN;
+    if ((meta & EXPIRES_BIT) !== 0) {
+      if (length < EXPIRY_BYTES) return TORN;
+      this.expiresMs = floatOf(words[at], words[at + 1]);
+      if (this.expiresMs <= (nowMs === 0 ? this.clock.now() : nowMs)) return INVISIBLE;
+      at += EXPIRY_BYTES / 4;
+      length -= EXPIRY_BYTES;
+    }
+    if (length > CHECKED_COPY_BYTES) {
+      fence(this.control);
+      if (Atomics.load(this.control, this.versionWord) !== version) return TORN;
+    }
+    const start = at * 4;
+    switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
+      case E.TYPE_MSGPACK: {
+        this.#packedLength = length;
+        // An attempt that failed may have left a buffer of its own here.
+        this.#packedBytes = this.scratch.readBytes;
+        const count = wordsOf(length);
+        if (count <= WORD_COPY_MAX) {
+          const into = this.scratch.readWords;
+          for (let i = 0; i < count; i++) into[i] = words[at + i];
+        } else if (length <= INLINE_VALUE_BYTES_MAX) {
+          this.region.bytes.copy(this.scratch.readBytes, 0, start, start + length);
+        } else {
+          this.#packedBytes = copyOut(this.region.bytes, start, length);
+        }
+        return PACKED;
+      }
+      case E.TYPE_ASCII:
+        return this.region.bytes.latin1Slice(start, start + length);
+      case E.TYPE_UTF8:
+        return this.region.bytes.utf8Slice(start, start + length);
+      case E.TYPE_UTF16:
+        return this.region.bytes.ucs2Slice(start, start + length);
+      case E.TYPE_UINT8_ARRAY: {
+        const copy = copyOut(this.region.bytes, start, length);
+        return new Uint8Array(copy.buffer, 0, length);
+      }
+      case E.TYPE_BUFFER:
+        return copyOut(this.region.bytes, start, length);
+      case E.TYPE_INT32:
+        return words[at];
+      case E.TYPE_FLOAT64:
+        return floatOf(words[at], words[at + 1]);
+      case E.TYPE_NULL:
+        return null;
+      case E.TYPE_FALSE:
+        return false;
+      case E.TYPE_TRUE:
+        return true;
+      case E.TYPE_TOMBSTONE:
+        return INVISIBLE;
+      default:
+        return TORN;
+    }
+  }
+
+  /**
+   * One step of a walk over the table: the entries of one segment, as they are at one moment.
+   * @param prefix where the walk is: 0 at first, then what was returned
+   * @returns the next prefix, or 2^32 at the end
+   */
+  walk(prefix: number, into: ShardEntry[]): number {
+    const control = this.control;
+    const units: number[] = [];
+    for (let attempt = 0; ; attempt++) {
+      const underLock = attempt >= OPTIMISTIC_ATTEMPTS;
+      if (underLock) acquireRead(control, this.lockWord, this.slot);
+      try {
+        const version = Atomics.load(control, this.versionWord);
+        if ((version & 1) !== 0) {
+          this.awaitEven();
+          continue;
+        }
+        if (underLock) this.region.sync();
+        into.length = 0;
+        const span = this.table.collect(prefix | 0, units);
+        const whole = span !== RETRY && units.every((unit) => this.#walkEntry(unit * 2, version, into));
+        fence(control);
+        if (whole && Atomics.load(control, this.versionWord) === version) return (prefix >>> 0) + 2 ** span;
+        this.region.refresh();
+      } finally {
+        if (underLock) releaseRead(control, this.lockWord, this.slot);
+      }
+    }
+  }
+
+  /**
+   * One step of a walk for entries that have expired. See `walk`.
+   * @param into receives their keys and LSNs; added to, never cleared
+   */
+  collectExpired(prefix: number, nowMs: number, into: { key: Buffer; lsn: number }[]): number {
+    const control = this.control;
+    const units: number[] = [];
+    const had = into.length;
+    for (let attempt = 0; ; attempt++) {
+      const underLock = attempt >= OPTIMISTIC_ATTEMPTS;
+      if (underLock) acquireRead(control, this.lockWord, this.slot);
+      try {
+        const version = Atomics.load(control, this.versionWord);
+        if ((version & 1) === 0) {
+          if (underLock) this.region.sync();
+          into.length = had;
+          const span = this.table.collect(prefix | 0, units);
+          const whole = span !== RETRY && units.every((unit) => this.#expiredEntry(unit * 2, nowMs, into));
+          fence(control);
+          if (whole && Atomics.load(control, this.versionWord) === version) return (prefix >>> 0) + 2 ** span;
+          this.region.refresh();
+        } else {
+          this.awaitEven();
+        }
+      } finally {
+        if (underLock) releaseRead(control, this.lockWord, this.slot);
+      }
+    }
+  }
+
+  /** @returns false when what is there cannot be right */
+  #expiredEntry(entry: number, nowMs: number, into: { key: Buffer; lsn: number }[]): boolean {
+    const { words, bytes } = this.region;
+    if (entry <= 0 || entry + E.ENTRY_HEADER_WORDS > words.length) return false;
+    const meta = words[entry];
+    if ((meta & EXPIRES_BIT) === 0) return true;
+    const isVisible = this.isVisible(entry, nowMs);
+    if (isVisible === TORN) return false;
+    const start = (entry + E.ENTRY_HEADER_WORDS) * 4;
+    const length = meta & KEY_LENGTH_MASK;
+    if (start + length > bytes.length) return false;
+    if (isVisible || ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return true;
+    into.push({ key: Buffer.from(bytes.subarray(start, start + length)), lsn: lsnFrom(this.lsnLow, this.lsnHigh) });
+    return true;
+  }
+
+  #walkEntry(entry: number, version: number, into: ShardEntry[]): boolean {
+    const words = this.region.words;
+    if (entry <= 0 || entry + E.ENTRY_HEADER_WORDS > words.length) return false;
+    const meta = words[entry];
+    const keyStart = (entry + E.ENTRY_HEADER_WORDS) * 4;
+    const keyEnd = keyStart + (meta & 0xffff);
+    if (keyEnd > this.region.bytes.length) return false;
+    let value = this.capture(entry, version, 0);
+    if (value === INVISIBLE) return true;
+    const lsn = lsnFrom(this.lsnLow, this.lsnHigh);
+    if (value === PACKED) {
+      // The version is checked before decoding: torn bytes must not reach msgpackr.
+      fence(this.control);
+      if (Atomics.load(this.control, this.versionWord) !== version) return false;
+      value = this.decode();
+    }
+    if (value === TORN) return false;
+    into.push({
+      key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys),
+      value,
+      lsn,
+    });
+    return true;
+  }
+}
+
+export function copyOut(bytes: Buffer, start: number, length: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(length);
+  bytes.copy(copy, 0, start, start + length);
+  return copy;
+}
+
+const floatWords = new Int32Array(2);
+const floatValue = new Float64Array(floatWords.buffer);
+
+export function floatOf(low: number, high: number): number {
+  floatWords[0] = low;
+  floatWords[1] = high;
+  return floatValue[0];
+}
