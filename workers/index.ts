@@ -42,7 +42,7 @@ export default function index(task: IndexTask): IndexResult {
     const context = { scratch, codec, clock: new Clock(task.control), slot: 0, index: undefined };
     const shards = task.shards.map((buffer, i) => new Shard(new Region(buffer, control.words), i, context));
     if (task.kind === 'build') {
-      if (buildIndex(new Region(task.region, control.words), shards, task.runs)) return {};
+      if (buildIndex(new Region(task.region, control.words, true, true), shards, task.runs)) return {};
       throw new FlashVectorError('FV_MEMORY_FULL', 'there is no memory for the ordered index');
     }
     const own = shards.filter((_, i) => i % task.count === task.index);

@@ -29,10 +29,15 @@ export interface OpenOptions {
   /** Number of shards, a power of two, 1 to 256. 16. */
   shards?: number;
   /**
-   * Cap on the shared memory that holds entries and tables, in bytes, at least 1 MiB per store. Writes past it are
+   * Cap on the shared memory that grows with the data, in bytes: entries, old versions, hash tables and the ordered index; at least 1 MiB. Writes past it are
    * refused; recovery is not bound by it, since what fitted before may take a little more in another order. No cap.
    */
   maxMemoryBytes?: number;
+  /**
+   * What gives way at the memory cap: nothing (writes are refused with `FV_MEMORY_FULL`), what was used longest ago (`'lru'`), or what
+   * expires first (`'ttl'`; what does not expire stays). Both by sampling. Needs `maxMemoryBytes`. `'none'`.
+   */
+  eviction?: 'none' | 'lru' | 'ttl';
   /** Size of one log file, in bytes, 64 KiB to 1 GiB. 64 MiB. */
   walSegmentBytes?: number;
   /** Size of the ring between writers and the log thread, a power of two, 64 KiB to 256 MiB. 4 MiB. */
@@ -101,6 +106,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   syncIntervalMs: integer(1, 60_000),
   shards: powerOfTwo(1, 256),
   maxMemoryBytes: integer(MIB, Number.MAX_SAFE_INTEGER),
+  eviction: { allowed: "'none', 'lru' or 'ttl'", check: (value) => value === 'none' || value === 'lru' || value === 'ttl' },
   walSegmentBytes: integer(65_536, 1024 * MIB),
   ringBytes: powerOfTwo(65_536, 256 * MIB),
   poolThreads: integer(1, 64),
@@ -140,6 +146,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     syncIntervalMs: options.syncIntervalMs ?? 100,
     shards: options.shards ?? 16,
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
+    eviction: options.eviction ?? 'none',
     walSegmentBytes: options.walSegmentBytes ?? 64 * MIB,
     ringBytes: options.ringBytes ?? 4 * MIB,
     poolThreads: options.poolThreads ?? Math.min(8, availableParallelism()),
@@ -154,6 +161,12 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
   };
   if (resolved.readOnly && resolved.errorIfExists) {
     throw new FlashVectorError('FV_OPTION', 'open: readOnly and errorIfExists exclude each other');
+  }
+  if (resolved.eviction !== 'none' && options.maxMemoryBytes === undefined) {
+    throw new FlashVectorError(
+      'FV_OPTION',
+      `open: option eviction is '${resolved.eviction}', and without maxMemoryBytes nothing is ever evicted`,
+    );
   }
   const least = resolved.shards * SHARD_BYTES_MIN;
   if (resolved.maxMemoryBytes < least) {

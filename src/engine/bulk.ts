@@ -8,6 +8,7 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
+import { lsnFrom } from '../base/lsn.js';
 import { DURABILITY_MEMORY } from '../base/record.js';
 import { RawKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
@@ -87,30 +88,33 @@ export async function loadEntries(
   return progress.entries;
 }
 
-/** Removes what is in a range now. @returns the LSN of the last removal, 0 when there was nothing */
+/**
+ * Removes what is in a range now: what is written into it meanwhile stays. No snapshot is open for it, so that nothing that it removes is kept: it
+ * works where there is no memory left, too.
+ * @returns the LSN of the last removal, 0 when there was nothing
+ */
 export async function clearRange(core: Core, views: Views, bounds: Bounds, durability: number, write: WriteBatch): Promise<number> {
-  const lease = views.acquire();
+  const now = { lsn: Number.MAX_SAFE_INTEGER, nowMs: core.clock.now() };
+  const { lastLsn } = core.control;
   const flight = new Flight();
+  const reader = new RangeReader(core, bounds, now, false);
+  let batch = new EncodedBatch();
   let last: Promise<number> | undefined;
-  try {
-    const reader = new RangeReader(core, bounds, lease, false);
-    let batch = new EncodedBatch();
-    for (let left = bounds.limit; left > 0 && reader.advance(); left--) {
-      batch.del(core, new RawKey(reader.key.bytes.subarray(0, reader.key.length), 0));
-      if (batch.count < BATCH_ENTRIES) continue;
-      last = write(batch, durability);
-      await flight.add(last);
-      batch = new EncodedBatch();
-      await nextTurn();
-      if (views.isClosed) throw core.control.closedError();
-    }
-    if (batch.count > 0) {
-      last = write(batch, durability);
-      await flight.add(last);
-    }
-  } finally {
-    lease.release();
+  const send = async (): Promise<void> => {
+    last = write(batch, durability);
+    batch = new EncodedBatch();
+    await flight.add(last);
+  };
+  for (let left = bounds.limit; left > 0 && reader.advance();) {
+    if (lsnFrom(reader.lsnLow, reader.lsnHigh) > lastLsn) continue;
+    left--;
+    batch.del(core, new RawKey(reader.key.bytes.subarray(0, reader.key.length), 0));
+    if (batch.count < BATCH_ENTRIES) continue;
+    await send();
+    await nextTurn();
+    if (views.isClosed) throw core.control.closedError();
   }
+  if (batch.count > 0) await send();
   await flight.end();
   return last ?? 0;
 }

@@ -100,6 +100,8 @@ export function mapShards(
   clock: Clock,
 ): { shards: Shard[]; index: OrderedIndex | undefined } {
   const regions = handle.shards.map((buffer) => new Region(buffer, words));
-  const index = words[L.CONTROL_INDEXED] === 0 ? undefined : new OrderedIndex(new Region(handle.index, words), regions, slot + 1);
-  return { shards: regions.map((region, i) => new Shard(region, i, { scratch, codec, clock, slot, index })), index };
+  const index =
+    words[L.CONTROL_INDEXED] === 0 ? undefined : new OrderedIndex(new Region(handle.index, words, true, true), regions, slot + 1);
+  const context = { scratch, codec, clock, slot, index, marks: handle.marks };
+  return { shards: regions.map((region, i) => new Shard(region, i, context)), index };
 }

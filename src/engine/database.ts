@@ -38,8 +38,8 @@ import { StoreReads, type ReadRange } from './store-reads.js';
 import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
-import { CONFLICT, DEFER, conflictError, isDeferred } from './write-result.js';
-import { Writer, type Condition } from './writer.js';
+import { CONFLICT, DEFER, conflictError, isDeferred, type Condition } from './write-result.js';
+import { Writer } from './writer.js';
 
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
 

@@ -42,7 +42,12 @@ export class DeferredWrites {
   #pumping = false;
   #idle: (() => void)[] = [];
 
-  constructor(core: Core, acks: Acks) {
+  /** @param beforeTry called before each try: makes room where a write found none */
+  constructor(
+    core: Core,
+    acks: Acks,
+    readonly beforeTry: () => void,
+  ) {
     this.#core = core;
     this.#words = core.words;
     this.#acks = acks;
@@ -117,6 +122,7 @@ export class DeferredWrites {
     try {
       if (control.failure !== undefined) throw control.failure;
       if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
+      this.beforeTry();
       const lsn = head.run(patienceMs);
       if (lsn === DEFER || lsn === DEFER_LOCK) {
         this.#checkPatience(head, lsn);

@@ -6,10 +6,16 @@
  * load for each shard and pause.
  */
 
-import { REGION_EXPIRING } from '../memory/region.js';
+import { FlashVectorError } from '../base/errors.js';
 import * as R from '../base/record.js';
+import * as L from '../memory/layout.js';
+import { TICK_MS } from '../memory/marks.js';
+import * as M from '../memory/metrics.js';
+import { REGION_EXPIRING } from '../memory/region.js';
+import { RawKey } from '../table/key-codec.js';
 import type { Core } from './core.js';
-import { ofVersion, type Writer } from './writer.js';
+import { ofVersion } from './write-result.js';
+import type { Writer } from './writer.js';
 
 const PAUSE_MS = 100;
 /** Segments of the hash table, of up to 510 entries, in a slice: some 100 µs. */
@@ -24,8 +30,7 @@ export class Expirer {
   #stopped = false;
   #shard = 0;
   #prefix = 0;
-  /** Expired entries removed so far. */
-  removed = 0;
+  readonly #startedMs = performance.now();
 
   /** @param onPause called ten times a second: for what else the owner looks after */
   constructor(
@@ -52,9 +57,11 @@ export class Expirer {
   #slice(): void {
     if (this.#stopped) return;
     this.onPause();
+    Atomics.store(this.#core.words, L.CONTROL_ACCESS_TICK, Math.floor((performance.now() - this.#startedMs) / TICK_MS));
     let found = 0;
     // A write that waits comes first: removing what nobody sees can wait longer.
-    if (!this.#writer.deferring) for (let i = 0; i < SEGMENTS && found < REMOVALS_MAX; i++) found += this.#segment();
+    if (!this.#writer.deferring && this.#core.control.status === L.STATUS_OPEN)
+      for (let i = 0; i < SEGMENTS && found < REMOVALS_MAX; i++) found += this.#segment();
     if (found < REMOVALS_MAX / 4) this.#pause();
     else setImmediate(() => this.#slice()).unref();
   }
@@ -80,8 +87,13 @@ export class Expirer {
   }
 
   #remove(key: Buffer, lsn: number): void {
-    this.#core.encodeDelete(key);
-    const removed = this.#writer.tryWrite(R.OPERATION_DELETE, ofVersion(lsn), R.DURABILITY_MEMORY, 0);
-    if (removed > 0) this.removed++;
+    this.#core.encodeDelete(new RawKey(key, 0));
+    try {
+      if (this.#writer.tryWrite(R.OPERATION_DELETE, ofVersion(lsn), R.DURABILITY_MEMORY, 0) > 0)
+        this.#core.metrics.add(M.COUNTER_EXPIRED, 1);
+    } catch (error) {
+      // No memory for a tombstone, a lock that stays busy: nobody sees the entry, and it is looked at again.
+      if (!(error instanceof FlashVectorError)) throw error;
+    }
   }
 }

@@ -9,6 +9,8 @@ export interface StoreHandle {
   readonly shards: readonly SharedArrayBuffer[];
   /** The ordered index. */
   readonly index: SharedArrayBuffer;
+  /** When keys were last used; empty unless the least recently used are evicted. */
+  readonly marks: SharedArrayBuffer;
 }
 
 export function isStoreHandle(value: unknown): value is StoreHandle {
@@ -20,6 +22,7 @@ export function isStoreHandle(value: unknown): value is StoreHandle {
     handle.ring instanceof SharedArrayBuffer &&
     handle.staging instanceof SharedArrayBuffer &&
     handle.index instanceof SharedArrayBuffer &&
+    handle.marks instanceof SharedArrayBuffer &&
     Array.isArray(handle.shards) &&
     handle.shards.every((shard) => shard instanceof SharedArrayBuffer)
   );

@@ -6,12 +6,15 @@ import { REGION_BYTES_MAX, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
 import { createControl } from '../memory/control.js';
 import * as L from '../memory/layout.js';
+import { markBytes } from '../memory/marks.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
 import { createTable } from '../table/hash-table.js';
 import { createIndex } from '../table/ordered-index.js';
 import type { StoreHandle } from './handle.js';
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
+
+const EVICTIONS = { none: L.EVICTION_NONE, lru: L.EVICTION_LRU, ttl: L.EVICTION_TTL };
 
 export function createMemory(options: ResolvedOptions): StoreHandle {
   const control = createControl({
@@ -22,15 +25,17 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     maxMemoryBytes: Number.MAX_SAFE_INTEGER,
     indexed: options.ordered,
     orderedKeys: options.keyEncoding === 'ordered',
+    eviction: EVICTIONS[options.eviction],
   });
   const regionMax = REGION_BYTES_MAX;
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
   const index = createRegionBuffer(regionMax);
   control.words[L.CONTROL_MEMORY_UNITS] = options.shards + 1;
+  control.words[L.CONTROL_INDEX_UNITS] = 1;
   for (const shard of shards) {
     assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
   }
-  assert(createIndex(new Region(index, control.words)), 'a new region holds an empty index');
+  assert(createIndex(new Region(index, control.words, true, true)), 'a new region holds an empty index');
   return {
     kind: 'flashvector',
     control: control.buffer,
@@ -38,5 +43,6 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     staging: createRegionBuffer(regionMax),
     shards,
     index,
+    marks: new SharedArrayBuffer(options.eviction === 'lru' ? markBytes(options.shards) : 0),
   };
 }

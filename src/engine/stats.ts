@@ -40,7 +40,7 @@ export interface Stats {
   keyBytes: number;
   valueBytes: number;
   memory: {
-    /** All shared memory of the store: shards, index, staging, ring, control. */
+    /** All shared memory of the store: shards, index, staging, ring, control, access marks. */
     totalBytes: number;
     shardBytes: number;
     usedBytes: number;
@@ -58,6 +58,9 @@ export interface Stats {
     deletes: number;
     batches: number;
     conflicts: number;
+    /** Entries removed because they had expired, and to make room. */
+    expired: number;
+    evicted: number;
     bytesRead: number;
     bytesWritten: number;
   };
@@ -180,7 +183,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
     keyBytes: sum((shard) => shard.keyBytes),
     valueBytes: sum((shard) => shard.valueBytes),
     memory: {
-      totalBytes: shardBytes + indexBytes + ringBytes + stagingBytes + controlBytes,
+      totalBytes: shardBytes + indexBytes + core.handle.marks.byteLength + ringBytes + stagingBytes + controlBytes,
       shardBytes,
       usedBytes: sum((shard) => shard.usedBytes),
       freeBytes: sum((shard) => shard.freeBytes),
@@ -197,6 +200,8 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
       deletes: counters[M.COUNTER_DELETES],
       batches: counters[M.COUNTER_BATCHES],
       conflicts: counters[M.COUNTER_CONFLICTS],
+      expired: counters[M.COUNTER_EXPIRED],
+      evicted: counters[M.COUNTER_EVICTED],
       bytesRead: counters[M.COUNTER_BYTES_READ],
       bytesWritten: counters[M.COUNTER_BYTES_WRITTEN],
     },

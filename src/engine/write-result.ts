@@ -1,6 +1,17 @@
-/** What a try to write comes to: an LSN, or one of these. */
+/** What a write may depend on, and what a try to write comes to: an LSN, or one of these. */
 
 import { FlashVectorError } from '../base/errors.js';
+
+/**
+ * `absent`: the key has no value. A number: its value was written by that LSN. A negative one: the entry is of that LSN, expired or not;
+ * see `ofVersion`.
+ */
+export type Condition = 'none' | 'absent' | number;
+
+/** The condition that an entry is still of an LSN, also after it has expired. */
+export function ofVersion(lsn: number): Condition {
+  return -lsn;
+}
 
 /** Try again later. */
 export const DEFER = -1;

@@ -31,18 +31,8 @@ import { Acks } from './acks.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 import { DeferredWrites } from './deferred-writes.js';
-import { CONFLICT, DEFER, DEFER_LOCK } from './write-result.js';
-
-/**
- * `absent`: the key has no value. A number: its value was written by that LSN. A negative one: the entry is of that LSN, expired or not;
- * see `ofVersion`.
- */
-export type Condition = 'none' | 'absent' | number;
-
-/** The condition that an entry is still of an LSN, also after it has expired. */
-export function ofVersion(lsn: number): Condition {
-  return -lsn;
-}
+import { Evictor } from './evictor.js';
+import { CONFLICT, DEFER, DEFER_LOCK, type Condition } from './write-result.js';
 
 /** What must hold, once all locks are taken, for a batch to be written. */
 export interface Guard {
@@ -62,6 +52,7 @@ export class Writer {
   readonly #words: Int32Array;
   readonly #self: number;
   readonly #deferred: DeferredWrites;
+  readonly #evictor: Evictor | undefined;
   /** Of the batch being written, by shard: whether it is locked, keys that it may insert, and the least slots free where it does. */
   readonly #wanted: Uint8Array;
   readonly #insertions: Int32Array;
@@ -72,7 +63,9 @@ export class Writer {
     this.#words = core.words;
     this.#self = core.slot + 1;
     this.acks = new Acks(core.control, core.metrics);
-    this.#deferred = new DeferredWrites(core, this.acks);
+    this.#deferred = new DeferredWrites(core, this.acks, () => this.relieve());
+    if (core.words[L.CONTROL_EVICTION] !== L.EVICTION_NONE)
+      this.#evictor = new Evictor(core, (condition) => this.#tryWrite(R.OPERATION_DELETE, condition, R.DURABILITY_MEMORY, 0));
     this.#wanted = new Uint8Array(core.shards.length);
     this.#insertions = new Int32Array(core.shards.length);
     this.#leastSlots = new Int32Array(core.shards.length);
@@ -98,6 +91,32 @@ export class Writer {
 
   /** Writes the put or delete in the scratch. */
   tryWrite(type: number, condition: Condition, durability: number, patienceMs: number): number {
+    if (this.#evictor === undefined) return this.#tryWrite(type, condition, durability, patienceMs);
+    const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
+    try {
+      return this.#tryWrite(type, condition, durability, patienceMs);
+    } catch (error) {
+      return this.#makeRoom(error, [shard]);
+    }
+  }
+
+  /**
+   * A write failed: where it was for want of memory, and something may be evicted, it is tried again later, with more room.
+   * @throws the error otherwise, and when the last eviction found nothing
+   */
+  #makeRoom(error: unknown, shards: readonly Shard[]): number {
+    const isFull = error instanceof FlashVectorError && error.code === 'FV_MEMORY_FULL';
+    if (!isFull || this.#evictor === undefined || this.#evictor.isExhausted) throw error;
+    this.#evictor.note(shards);
+    return DEFER_LOCK;
+  }
+
+  /** Evicts what the last tries had no room for, before a deferred write is tried again. */
+  relieve(): void {
+    if (this.#evictor?.isNeeded === true) this.#evictor.relieve();
+  }
+
+  #tryWrite(type: number, condition: Condition, durability: number, patienceMs: number): number {
     const core = this.#core;
     const scratch = core.scratch;
     const shard = core.shards[scratch.keyHash & core.shardMask];
@@ -119,6 +138,15 @@ export class Writer {
 
   /** Adds `by` to the number under the key in the scratch; an absent key counts as 0. */
   tryIncrement(by: number, durability: number, patienceMs: number, result: { value: number }): number {
+    const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
+    try {
+      return this.#tryIncrement(by, durability, patienceMs, result);
+    } catch (error) {
+      return this.#makeRoom(error, [shard]);
+    }
+  }
+
+  #tryIncrement(by: number, durability: number, patienceMs: number, result: { value: number }): number {
     const core = this.#core;
     const scratch = core.scratch;
     const shard = core.shards[scratch.keyHash & core.shardMask];
@@ -156,6 +184,15 @@ export class Writer {
    * @param result receives whether the key has a value; where it has none nothing is written and the LSN is 0
    */
   tryExpire(expiresMs: number, durability: number, patienceMs: number, result: { found: boolean }): number {
+    const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
+    try {
+      return this.#tryExpire(expiresMs, durability, patienceMs, result);
+    } catch (error) {
+      return this.#makeRoom(error, [shard]);
+    }
+  }
+
+  #tryExpire(expiresMs: number, durability: number, patienceMs: number, result: { found: boolean }): number {
     const core = this.#core;
     const { scratch } = core;
     const shard = core.shards[scratch.keyHash & core.shardMask];
@@ -380,6 +417,16 @@ export class Writer {
    * @param guard CONFLICT when it does not hold
    */
   tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
+    if (this.#evictor === undefined) return this.#tryBatch(batch, durability, patienceMs, guard);
+    try {
+      return this.#tryBatch(batch, durability, patienceMs, guard);
+    } catch (error) {
+      const { shards, shardMask } = this.#core;
+      return this.#makeRoom(error, [...new Set(batch.hashes.map((hash) => shards[hash & shardMask]))]);
+    }
+  }
+
+  #tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
     const core = this.#core;
     const bytes = R.recordBytes(batch.length);
     const isStaged = bytes > core.ring.inlineBytesMax;

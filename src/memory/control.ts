@@ -118,6 +118,8 @@ export interface ControlSettings {
   indexed: boolean;
   /** Whether keys are in the encoding `ordered`. */
   orderedKeys?: boolean;
+  /** EVICTION_*. None. */
+  eviction?: number;
 }
 
 export function createControl(settings: ControlSettings): Control {
@@ -132,6 +134,7 @@ export function createControl(settings: ControlSettings): Control {
   words[L.CONTROL_NEXT_LSN + L.LSN_LOW] = 1;
   words[L.CONTROL_INDEXED] = settings.indexed ? 1 : 0;
   words[L.CONTROL_ORDERED_KEYS] = settings.orderedKeys === true ? 1 : 0;
+  words[L.CONTROL_EVICTION] = settings.eviction ?? L.EVICTION_NONE;
   const control = new Control(buffer);
   control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, L.SNAPSHOT_NONE);
   return control;

@@ -34,6 +34,9 @@ export const CONTROL_REGISTRY_EPOCH = 19;
 /** Slots of the thread registry below this one may be in use. Only rises: who takes a slot raises it first. */
 export const CONTROL_THREAD_SLOTS = 20;
 
+/** Units of 64 KiB that the index's region holds; part of MEMORY_UNITS. Written under the index's lock. */
+export const CONTROL_INDEX_UNITS = 21;
+
 export const STATUS_OPEN = 0;
 export const STATUS_READONLY = 1;
 export const STATUS_CLOSING = 2;
@@ -134,6 +137,8 @@ export const CONTROL_INDEX_LOCK = 176;
 export const CONTROL_INDEX_WAITERS = 177;
 /** 1: the store keeps an ordered index. A constant, written before the region is shared. */
 export const CONTROL_INDEXED = 178;
+/** What is done when there is no memory left: EVICTION_*. A constant as well. */
+export const CONTROL_EVICTION = 180;
 /** 1: keys are in the encoding `ordered`. A constant as well. */
 export const CONTROL_ORDERED_KEYS = 179;
 
@@ -149,9 +154,15 @@ export const CONTROL_SNAPSHOT_SLOTS = 199;
 /** Open snapshots, each registered one counted once. */
 export const CONTROL_SNAPSHOT_COUNT = 200;
 
+export const EVICTION_NONE = 0;
+export const EVICTION_LRU = 1;
+export const EVICTION_TTL = 2;
+
 // Line 13: the store's clock, in milliseconds; a double in words 208 and 209. Written by the owner at opening.
 /** What has to be added to the process's monotonic clock, in ms, to get the time of day. */
 export const CONTROL_CLOCK_WORD = 208;
+/** The access clock, for marks.ts: seconds since the store was opened. Written by the owner. */
+export const CONTROL_ACCESS_TICK = 210;
 
 /** OLDEST when no snapshot is open: past every LSN. */
 export const SNAPSHOT_NONE = Number.MAX_SAFE_INTEGER;

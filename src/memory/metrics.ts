@@ -27,6 +27,9 @@ export const COUNTER_SYNCS = 12;
 export const COUNTER_RECORDS = 13;
 export const COUNTER_LOG_BYTES = 14;
 export const COUNTER_SEGMENTS = 15;
+/** Entries removed because they had expired, and to make room. */
+export const COUNTER_EXPIRED = 16;
+export const COUNTER_EVICTED = 17;
 
 export const HISTOGRAM_GET = 0;
 /** From the call of put until the write is in the tables. */

@@ -19,6 +19,8 @@ const UNIT_BYTES = 8;
 export const CHUNK_BYTES = 16_384;
 export const CHUNK_WORDS = CHUNK_BYTES / 4;
 export const CHUNK_UNITS = CHUNK_BYTES / UNIT_BYTES;
+/** Units that are always left for the index when others grow. */
+const INDEX_UNITS_MIN = 3;
 /** Regions grow in multiples of this. */
 export const GROWTH_BYTES = 65_536;
 
@@ -71,11 +73,15 @@ export class Region {
   words: Int32Array;
   bytes: Buffer;
 
-  /** @param capped whether what the region holds counts against the store's memory cap */
+  /**
+   * @param capped whether what the region holds counts against the store's memory cap
+   * @param isIndex whether it is that of the ordered index, for which the others leave room
+   */
   constructor(
     readonly buffer: SharedArrayBuffer,
     readonly control: Int32Array,
     readonly capped = true,
+    readonly isIndex = false,
   ) {
     this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
     this.bytes = Buffer.from(buffer, 0, buffer.byteLength);
@@ -119,9 +125,20 @@ export class Region {
   #account(units: number): boolean {
     if (!this.capped) return true;
     const held = Atomics.add(this.control, L.CONTROL_MEMORY_UNITS, units) + units;
-    if (held <= this.control[L.CONTROL_MEMORY_UNITS_MAX]) return true;
+    const max = this.control[L.CONTROL_MEMORY_UNITS_MAX];
+    if (held + (this.isIndex ? 0 : this.#indexShare(held, max)) <= max) {
+      if (this.isIndex) Atomics.add(this.control, L.CONTROL_INDEX_UNITS, units);
+      return true;
+    }
     Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, units);
     return false;
+  }
+
+  /** What the index is going to need if the store grows to its cap as it is now; otherwise entries would take all, and none could be added. */
+  #indexShare(held: number, max: number): number {
+    if (this.control[L.CONTROL_INDEXED] === 0 || held > max) return 0;
+    const wanted = (this.control[L.CONTROL_INDEX_UNITS] * (max - held)) / held;
+    return Math.min(Math.ceil(wanted), max >>> 2) + INDEX_UNITS_MIN;
   }
 
   #growTo(before: number, after: number): boolean {
@@ -131,6 +148,7 @@ export class Region {
       // The only way for this to fail is that the operating system has no memory to give.
       if (!(error instanceof RangeError)) throw error;
       if (this.capped) Atomics.sub(this.control, L.CONTROL_MEMORY_UNITS, (after - before) / GROWTH_BYTES);
+      if (this.isIndex) Atomics.sub(this.control, L.CONTROL_INDEX_UNITS, (after - before) / GROWTH_BYTES);
       return false;
     }
     this.refresh();

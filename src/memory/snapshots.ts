@@ -48,16 +48,6 @@ export class SnapshotTable {
     return Atomics.load(this.#words, L.CONTROL_SNAPSHOT_COUNT);
   }
 
-  /** LSN of the youngest open snapshot, or 0. */
-  get newestLsn(): number {
-    return this.#control.readLsn(L.CONTROL_SNAPSHOT_NEWEST);
-  }
-
-  /** LSN of the oldest open snapshot, or SNAPSHOT_NONE. */
-  get oldestLsn(): number {
-    return this.#control.readLsn(L.CONTROL_SNAPSHOT_OLDEST);
-  }
-
   lsnOf(index: number): number {
     return this.#control.readLsn(this.#word(index) + L.SNAPSHOT_LSN);
   }
@@ -146,7 +136,8 @@ export class SnapshotTable {
       if (lsn < oldest) oldest = lsn;
     }
     this.#control.storeLsn(L.CONTROL_SNAPSHOT_NEWEST, newest);
-    if (this.oldestLsn !== oldest) this.#control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, oldest);
+    // Always: what is there may be half of what a thread stored that has died.
+    this.#control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, oldest);
     if (words[L.CONTROL_SNAPSHOT_SLOTS] !== slots) Atomics.store(words, L.CONTROL_SNAPSHOT_SLOTS, slots);
     Atomics.store(words, L.CONTROL_SNAPSHOT_COUNT, count);
   }

@@ -63,8 +63,8 @@ import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
 import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
 
-/** Free nodes that one change may need, all levels splitting. */
-const NODES_AHEAD = 3 * LEVELS_MAX;
+/** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
+const NODES_PER_LEVEL = 3;
 /** Free nodes that a removal may need at once; it gives back as many. */
 const NODES_REMOVING = 6;
 /** Chunks free at the top with which one key can always be added, its separator of 500 bytes at most included. */
@@ -150,7 +150,8 @@ export class OrderedIndex {
     if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
-    const nodes = splits + NODES_AHEAD - ready;
+    const levels = levelOf(words, rootOf(region) * 2) + 2;
+    const nodes = splits + levels * NODES_PER_LEVEL - ready;
     const separatorBytes = keyBytes + 8;
     // Separators open a slab for every size of block that they have.
     const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);

@@ -23,6 +23,7 @@ import type { Clock } from '../memory/clock.js';
 import { fence, loadAcquire } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
+import { AccessMarks } from '../memory/marks.js';
 import type { Region } from '../memory/region.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
@@ -71,6 +72,8 @@ export interface ShardContext {
   slot: number;
   /** Absent while a store is recovered, and where none is kept. */
   index: OrderedIndex | undefined;
+  /** When keys were last used, for all shards; absent or empty where nobody asks. */
+  marks?: SharedArrayBuffer;
 }
 
 export class ShardReader {
@@ -96,6 +99,7 @@ export class ShardReader {
   readonly codec: ValueCodec;
   readonly ordered: OrderedIndex | undefined;
   protected readonly clock: Clock;
+  readonly marks: AccessMarks | undefined;
 
   constructor(
     readonly region: Region,
@@ -109,6 +113,8 @@ export class ShardReader {
     this.clock = clock;
     this.table = new HashTable(region);
     this.control = region.control;
+    const { marks } = context;
+    this.marks = marks === undefined || marks.byteLength === 0 ? undefined : new AccessMarks(marks, index, region.control);
     this.slot = slot;
     this.lockWord = L.shardWord(index);
     this.versionWord = this.lockWord + L.SHARD_VERSION;
@@ -134,6 +140,7 @@ export class ShardReader {
           const value = this.capture(entry, version, 0);
           fence(control);
           if (value !== TORN && Atomics.load(control, versionWord) === version) {
+            if (this.marks !== undefined) this.marks.touch(this.scratch.keyHash);
             return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
           }
         } else {

@@ -393,6 +393,7 @@ export class Shard extends ShardReader {
     const region = this.region;
     const words = region.words;
     const scratch = this.scratch;
+    if (this.marks !== undefined) this.marks.touch(scratch.keyHash);
     if (block === 0) {
       const isNew = E.isTombstone(words, entry);
       this.#countBytes(REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);

@@ -1,6 +1,7 @@
 /** Bugs that were found, each by its name. */
 
 import t from 'tap';
+import * as L from '../../src/memory/layout.js';
 import fs from 'node:fs';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
@@ -341,5 +342,39 @@ void t.test('a thread that dies inside a batch: the batch is whole, the store go
     t.ok(found.size <= 1, 'a batch is there as a whole');
   }
   t.equal(db.status, 'open');
+  await db.close();
+});
+
+void t.test('a thread that died while it stored the oldest snapshot does not stop its burial', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  const words = new Int32Array(db.handle.control);
+  const kept = db.snapshot();
+  // The first of the three words of another LSN: all that the dead thread came to.
+  words[L.CONTROL_SNAPSHOT_OLDEST] = 77;
+  const next = db.snapshot();
+  next.close();
+  kept.close();
+  await db.put('a', 1);
+  t.equal(db.stats().snapshots.open, 0);
+  t.equal(words[L.CONTROL_SNAPSHOT_OLDEST], words[L.CONTROL_SNAPSHOT_OLDEST + 2]);
+  await db.close();
+});
+
+void t.test('a key encoding of its own does not stop expired entries from being removed', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', keyEncoding: 'ordered' });
+  await db.put([1, 'a'] as never, 1, { ttl: 5 });
+  for (let i = 0; i < 300 && db.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.equal(db.size, 0);
+  await db.close();
+});
+
+void t.test('clear works at the memory cap', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 4, maxMemoryBytes: 4 * 1024 * 1024 });
+  let full = false;
+  for (let i = 0; !full; i++) await db.put(`key${i}`, 'x'.repeat(500)).catch(() => (full = true));
+  await db.clear();
+  t.equal(db.size, 0);
+  t.equal(db.count(), 0);
+  await db.put('again', 1);
   await db.close();
 });

@@ -280,8 +280,16 @@ function cloneOf(handle: StoreHandle): StoreHandle {
     new Uint8Array(copy).set(new Uint8Array(buffer));
     return copy;
   };
-  const { kind, control, ring, staging, shards, index } = handle;
-  return { kind, control: clone(control), ring: clone(ring), staging: clone(staging), shards: shards.map(clone), index: clone(index) };
+  const { kind, control, ring, staging, shards, index, marks } = handle;
+  return {
+    kind,
+    control: clone(control),
+    ring: clone(ring),
+    staging: clone(staging),
+    shards: shards.map(clone),
+    index: clone(index),
+    marks,
+  };
 }
 
 /** Lets a thread die at store `left` of `put(key)` over a copy of the store. @returns stores that the put took, or `undefined` when it died */
