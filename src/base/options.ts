@@ -29,8 +29,9 @@ export interface OpenOptions {
   /** Number of shards, a power of two, 1 to 256. 16. */
   shards?: number;
   /**
-   * Cap on the shared memory that grows with the data, in bytes: entries, old versions, hash tables and the ordered index; at least 1 MiB. Writes past it are
-   * refused; recovery is not bound by it, since what fitted before may take a little more in another order. No cap.
+   * Cap on all shared memory of the store, in bytes: entries, old versions, hash tables, the ordered index, and what is there from the
+   * beginning (the ring, some 0.7 MiB for locks and counters); but not long records on their way to the log, 64 MiB at most. Writes past it are refused with `FV_MEMORY_FULL`, or evict. Recovery is not bound by it,
+   * since what fitted before may take a little more in another order. No cap.
    */
   maxMemoryBytes?: number;
   /**
@@ -77,9 +78,6 @@ export type ResolvedOptions = Required<Omit<OpenOptions, Unset>> & Pick<OpenOpti
 const MIB = 1024 * 1024;
 /** What a region can reach: V8 refuses a growable SharedArrayBuffer of 4 GiB and more. */
 export const REGION_BYTES_MAX = 4096 * MIB - 65_536;
-
-/** What a shard needs to begin with. */
-const SHARD_BYTES_MIN = 128 * 1024;
 
 type Check = (value: unknown) => boolean;
 interface Rule {
@@ -166,13 +164,6 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     throw new FlashVectorError(
       'FV_OPTION',
       `open: option eviction is '${resolved.eviction}', and without maxMemoryBytes nothing is ever evicted`,
-    );
-  }
-  const least = resolved.shards * SHARD_BYTES_MIN;
-  if (resolved.maxMemoryBytes < least) {
-    throw new FlashVectorError(
-      'FV_OPTION',
-      `open: option maxMemoryBytes is ${resolved.maxMemoryBytes}; ${resolved.shards} shards need at least ${least}`,
     );
   }
   return resolved;

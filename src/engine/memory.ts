@@ -1,7 +1,7 @@
 /** The shared memory of a store that has nothing in it yet. */
 
 import { randomInt } from 'node:crypto';
-import { assert } from '../base/errors.js';
+import { FlashVectorError, assert } from '../base/errors.js';
 import { REGION_BYTES_MAX, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
 import { createControl } from '../memory/control.js';
@@ -14,7 +14,26 @@ import type { StoreHandle } from './handle.js';
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 
+/** What a shard needs to begin with; and the index. */
+const SHARD_BYTES_MIN = 128 * 1024;
+const INDEX_BYTES_MIN = 256 * 1024;
 const EVICTIONS = { none: L.EVICTION_NONE, lru: L.EVICTION_LRU, ttl: L.EVICTION_TTL };
+
+/** Shared memory that a store takes whatever is in it. */
+export function fixedBytes(options: ResolvedOptions): number {
+  return L.controlShape(options.shards).words * 4 + options.ringBytes + (options.eviction === 'lru' ? markBytes(options.shards) : 0);
+}
+
+/** What of the memory cap is left for what grows. @throws FlashVectorError FV_OPTION when that is too little to begin with */
+export function growingBytes(options: ResolvedOptions): number {
+  const left = options.maxMemoryBytes - fixedBytes(options);
+  const least = options.shards * SHARD_BYTES_MIN + INDEX_BYTES_MIN;
+  if (left >= least) return left;
+  throw new FlashVectorError(
+    'FV_OPTION',
+    `open: option maxMemoryBytes is ${options.maxMemoryBytes}; ${options.shards} shards and a ring of ${options.ringBytes} bytes need at least ${fixedBytes(options) + least}`,
+  );
+}
 
 export function createMemory(options: ResolvedOptions): StoreHandle {
   const control = createControl({

@@ -25,7 +25,7 @@ import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import { Expirer } from './expirer.js';
 import type { StoreHandle } from './handle.js';
-import { createMemory } from './memory.js';
+import { createMemory, growingBytes } from './memory.js';
 import { Pool } from './pool.js';
 import { Recovery } from './recovery.js';
 import { ThreadWatch } from './threads.js';
@@ -93,6 +93,8 @@ class Opening {
 
   async run(): Promise<FlashVector> {
     const { directory, options } = this;
+    // Refused before anything is made.
+    growingBytes(options);
     const files = await loadFileSystem(this.environment.files);
     const checksum = await Checksum.load();
     this.#makeFolder(files);
@@ -118,7 +120,7 @@ class Opening {
     claimSlot(core.control, L.OWNER_SLOT, systemThreadId());
     core.clock.start(Date.now());
     this.#watch = new ThreadWatch(core, (failure) => this.#announceFailure(failure));
-    core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(options.maxMemoryBytes);
+    core.words[L.CONTROL_MEMORY_UNITS_MAX] = memoryUnits(growingBytes(options));
     this.#startLsn(core.control, summary.end.lastLsn);
     const writer = new Writer(core);
     this.#writer = writer;

@@ -42,6 +42,7 @@ export class Staging {
   readonly #self: number;
 
   constructor(buffer: SharedArrayBuffer, control: Control, slot: number) {
+    // Not under the cap: a delete must find room here when the store is full.
     this.region = new Region(buffer, control.words, false);
     this.#control = control.words;
     this.#store = control;

@@ -142,7 +142,7 @@ void t.test('large values above 2 GiB in a region', async (t) => {
 });
 
 void t.test('keys prepared to collide under any seed do not', async (t) => {
-  const db = await open(tempFolder(t), { shards: 1, maxMemoryBytes: 8 * 1024 * 1024, durability: 'memory' });
+  const db = await open(tempFolder(t), { shards: 1, maxMemoryBytes: 8 * 1024 * 1024, ringBytes: 65_536, durability: 'memory' });
   const operations = Array.from({ length: 600 }, (_, n) => {
     const key = new Uint8Array(80);
     const words = new Uint32Array(key.buffer);
@@ -162,7 +162,7 @@ void t.test('keys prepared to collide under any seed do not', async (t) => {
 
 void t.test('at the memory cap, batches that need no memory go through', async (t) => {
   const folder = tempFolder(t);
-  const options = { shards: 4, maxMemoryBytes: 4 * 1024 * 1024 };
+  const options = { shards: 4, maxMemoryBytes: 5 * 1024 * 1024, ringBytes: 65_536 };
   let db = await open(folder, options);
   let count = 0;
   for (let full = false; !full;) {
@@ -369,7 +369,7 @@ void t.test('a key encoding of its own does not stop expired entries from being 
 });
 
 void t.test('clear works at the memory cap', async (t) => {
-  const db = await open(tempFolder(t), { durability: 'memory', shards: 4, maxMemoryBytes: 4 * 1024 * 1024 });
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 4, maxMemoryBytes: 5 * 1024 * 1024, ringBytes: 65_536 });
   let full = false;
   for (let i = 0; !full; i++) await db.put(`key${i}`, 'x'.repeat(500)).catch(() => (full = true));
   await db.clear();

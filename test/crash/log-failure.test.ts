@@ -124,7 +124,7 @@ void t.test('values larger than the ring, alone and in batches', async (t) => {
 
 void t.test('a full memory refuses writes and keeps what is there', async (t) => {
   const folder = tempFolder(t);
-  const db = await open(folder, { maxMemoryBytes: 4 * 1024 * 1024, shards: 4 });
+  const db = await open(folder, { maxMemoryBytes: 5 * 1024 * 1024, ringBytes: 65_536, shards: 4 });
   let stored = 0;
   let error: unknown;
   for (; error === undefined; stored++) await db.put(`key${stored}`, 'z'.repeat(1000)).catch((cause: unknown) => (error = cause));
