@@ -207,6 +207,8 @@ export class OrderedIndex {
    */
   #descend(probe: KeyProbe, splitting: boolean): number {
     const { region } = this;
+    // Since the lock was taken a burial of this thread's may have let the region grow.
+    region.sync();
     const words = region.words;
     let node = rootOf(region) * 2;
     let depth = 0;
