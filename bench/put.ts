@@ -14,6 +14,7 @@ import { section, type Context, type Section, type TargetResult, type Workload }
 
 const TARGETS: Partial<Record<ValueKind, number>> = { object: 1.5, string: 1.5 };
 const LMDB_NO_SYNC = 'lmdb-js, noSync';
+const FLASHVECTOR_UNORDERED = 'FlashVector, ordered: false';
 
 /** @returns puts a second, all of them safe */
 async function putFlashVector(db: FlashVector, { keys, values }: DataSet): Promise<number> {
@@ -36,14 +37,18 @@ async function putLmdb(db: LmdbStore, { keys, values }: DataSet, isDurable: bool
 /** Contestants that open a new store each round; opening, closing and removing it is not timed. */
 function onNewStores(context: Context, data: DataSet, isDurable: boolean): Contestant[] {
   const { lmdb, folder } = context;
-  const runFlashVector = async (): Promise<number> => {
-    const db = await openFlashVector(folder, { durability: isDurable ? 'sync' : 'memory' });
+  const runFlashVector = async (ordered: boolean): Promise<number> => {
+    const db = await openFlashVector(folder, { durability: isDurable ? 'sync' : 'memory', ordered });
     const rate = await putFlashVector(db, data);
     await db.close();
     removeStores(folder);
     return rate;
   };
-  const contestants: Contestant[] = [{ name: FLASHVECTOR, run: runFlashVector }];
+  const contestants: Contestant[] = [
+    { name: FLASHVECTOR, run: () => runFlashVector(true) },
+    // lmdb-js keeps its keys in order, as FlashVector does unless it is told not to.
+    { name: FLASHVECTOR_UNORDERED, run: () => runFlashVector(false) },
+  ];
   if (lmdb === undefined) return contestants;
   const runLmdb = async (): Promise<number> => {
     const db = openLmdb(lmdb, folder, isDurable ? {} : { noSync: true });

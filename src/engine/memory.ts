@@ -20,7 +20,7 @@ const INDEX_BYTES_MIN = 256 * 1024;
 const EVICTIONS = { none: L.EVICTION_NONE, lru: L.EVICTION_LRU, ttl: L.EVICTION_TTL };
 
 /** Shared memory that a store takes whatever is in it. */
-export function fixedBytes(options: ResolvedOptions): number {
+function fixedBytes(options: ResolvedOptions): number {
   return L.controlShape(options.shards).words * 4 + options.ringBytes + (options.eviction === 'lru' ? markBytes(options.shards) : 0);
 }
 
