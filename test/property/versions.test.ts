@@ -17,6 +17,9 @@ const KEYS = ['a', 'a\0', 'aa', 'ab', 'b', 'b/1', 'b/2', 'b/2/x', `c${'c'.repeat
 const bytes = (key: string): Buffer => Buffer.from(key);
 const byBytes = (a: string, b: string): number => Buffer.compare(bytes(a), bytes(b));
 
+/** Nothing here takes that long, however slow the machine is. */
+const SECOND = 1000;
+
 interface Stored {
   value: unknown;
   expiresMs: number;
@@ -59,14 +62,14 @@ type Step =
 const change = fc.record({ key, value, isPut: fc.boolean() });
 const kind = <K extends string>(name: K): fc.Arbitrary<K> => fc.constant(name);
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 10, arbitrary: fc.record({ kind: kind('put'), key, value, ttl: fc.constantFrom(0, 0, 0, 0, 100, 1000) }) },
+  { weight: 10, arbitrary: fc.record({ kind: kind('put'), key, value, ttl: fc.constantFrom(0, 0, 0, 0, 100 * SECOND, 1000 * SECOND) }) },
   { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('del' as const, 'increment' as const), key }) },
   {
     weight: 3,
     arbitrary: fc.record({
       kind: fc.constantFrom('expire' as const, 'expire' as const, 'persist' as const),
       key,
-      ttl: fc.constantFrom(50, 500),
+      ttl: fc.constantFrom(50 * SECOND, 500 * SECOND),
     }),
   },
   { weight: 3, arbitrary: fc.record({ kind: kind('batch'), changes: fc.array(change, { maxLength: 12 }) }) },
@@ -86,7 +89,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: kind('goOn'), count: fc.nat({ max: 6 }) }) },
   { weight: 4, arbitrary: fc.record({ kind: kind('range'), range }) },
   { weight: 1, arbitrary: fc.record({ kind: kind('clear'), range }) },
-  { weight: 2, arbitrary: fc.record({ kind: kind('clock'), ms: fc.constantFrom(30, 60, 120, 600, 2000) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: kind('clock'), ms: fc.constantFrom(...[30, 60, 120, 600, 2000].map((seconds) => seconds * SECOND)) }),
+  },
 );
 
 /** What a range of a model holds at a moment. */
@@ -124,7 +130,7 @@ class Pair {
     this.setClock();
   }
 
-  /** The store's clock stands still at `nowMs`, to within the time that a step takes: steps of the test's clock are much longer. */
+  /** The store's clock stands still at `nowMs`, to within the time that a step takes: what the test counts in is much longer. */
   setClock(): void {
     const difference = new Float64Array(this.db.handle.control, L.CONTROL_CLOCK_WORD * 4, 1);
     const [seconds, nanoseconds] = process.hrtime();
