@@ -228,6 +228,11 @@ export interface TransactionOptions extends WriteOptions {
 }
 const TRANSACTION_RULES: Record<keyof TransactionOptions, Rule> = { durability, maxRetries: integer(0, Number.MAX_SAFE_INTEGER) };
 
+/** @throws TypeError, FlashVectorError FV_OPTION */
+export function checkTransactionPutOptions(options: object): void {
+  checkCallOptions('put', options, { ttl: ttlRule });
+}
+
 export function checkTransactionOptions(options: TransactionOptions): void {
   checkCallOptions('transaction', options, TRANSACTION_RULES);
 }

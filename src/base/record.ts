@@ -68,7 +68,11 @@ export const ENTRY_FLAG_BINARY_KEY = 1;
 /** The value begins with 8 bytes that say when it expires; see table/entry.ts. */
 export const ENTRY_FLAG_EXPIRES = 2;
 export const EXPIRY_BYTES = 8;
-export const ENTRY_FLAGS_KNOWN = ENTRY_FLAG_BINARY_KEY | ENTRY_FLAG_EXPIRES;
+/** The key is not in the store's own encoding: a sublevel's. Outside of the sublevel it is handed out as bytes. */
+export const ENTRY_FLAG_FOREIGN_KEY = 4;
+/** Flags that say how the key is to be shown. */
+export const KEY_FLAGS_MASK = ENTRY_FLAG_BINARY_KEY | ENTRY_FLAG_FOREIGN_KEY;
+export const ENTRY_FLAGS_KNOWN = ENTRY_FLAG_BINARY_KEY | ENTRY_FLAG_EXPIRES | ENTRY_FLAG_FOREIGN_KEY;
 
 /** Body of a `STAGED` record. */
 export const STAGED_UNIT = 4;

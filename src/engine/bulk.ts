@@ -9,13 +9,23 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { DURABILITY_MEMORY } from '../base/record.js';
+import {
+  DURABILITY_MEMORY,
+  ENTRY_FLAGS_MASK,
+  ENTRY_FLAGS_SHIFT,
+  KEY_FLAGS_MASK,
+  KEY_LENGTH_MASK,
+  OPERATION_HEADER_WORDS,
+} from '../base/record.js';
+import { ABSENT } from '../table/hash-table.js';
 import { RawKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 import type { AnyKey } from './key.js';
 import { RangeReader, type Bounds } from './range.js';
+import type { View } from '../table/shard-reader.js';
 import type { Views } from './views.js';
+import type { Guard } from './writer.js';
 
 /** Entries and bytes after which a batch is written. */
 const BATCH_ENTRIES = 256;
@@ -30,7 +40,7 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
-type WriteBatch = (batch: EncodedBatch, durability: number) => Promise<number>;
+type WriteBatch = (batch: EncodedBatch, durability: number, guard?: Guard) => Promise<number>;
 
 /** Batches on their way, oldest first. */
 class Flight {
@@ -45,6 +55,29 @@ class Flight {
 
   async end(): Promise<void> {
     for (const batch of this.#batches) await batch;
+  }
+}
+
+/** What an iterable yields, until the signal comes, also while it is waited for. */
+async function* untilAborted<T>(source: Iterable<T> | AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T, void> {
+  const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  let abort = (): void => undefined;
+  const aborted = new Promise<undefined>((resolve) => {
+    abort = () => resolve(undefined);
+  });
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    while (signal?.aborted !== true) {
+      const next = iterator.next();
+      const result = next instanceof Promise ? await Promise.race([next, aborted]) : next;
+      if (result === undefined || result.done === true) return;
+      yield result.value;
+    }
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    // Told, and not waited for: it may be what did not come back.
+    const ended: unknown = iterator.return?.();
+    if (ended instanceof Promise) ended.catch(() => undefined);
   }
 }
 
@@ -70,8 +103,7 @@ export async function loadEntries(
     // A batch that did not have to wait has not given the event loop its turn.
     await nextTurn();
   };
-  for await (const entry of entries as AsyncIterable<readonly [AnyKey, unknown]>) {
-    if (signal?.aborted === true) break;
+  for await (const entry of untilAborted(entries, signal)) {
     if (!Array.isArray(entry) || entry.length !== 2)
       throw new TypeError(`load takes pairs of key and value; entry ${progress.entries + batch.count} is ${describe(entry)}`);
     batch.put(core, entry[0], entry[1], 0);
@@ -101,14 +133,14 @@ export async function clearRange(core: Core, views: Views, bounds: Bounds, durab
   let batch = new EncodedBatch();
   let last: Promise<number> | undefined;
   const send = async (): Promise<void> => {
-    last = write(batch, durability);
+    last = removeAll(core, batch, now, lastLsn, (some, guard) => write(some, durability, guard));
     batch = new EncodedBatch();
     await flight.add(last);
   };
   for (let left = bounds.limit; left > 0 && reader.advance();) {
     if (lsnFrom(reader.lsnLow, reader.lsnHigh) > lastLsn) continue;
     left--;
-    batch.del(core, new RawKey(reader.key.bytes.subarray(0, reader.key.length), 0));
+    batch.del(core, new RawKey(reader.key.bytes.subarray(0, reader.key.length), reader.keyFlags & KEY_FLAGS_MASK));
     if (batch.count < BATCH_ENTRIES) continue;
     await send();
     await nextTurn();
@@ -117,4 +149,60 @@ export async function clearRange(core: Core, views: Views, bounds: Bounds, durab
   if (batch.count > 0) await send();
   await flight.end();
   return last ?? 0;
+}
+
+/** Removals that hold only as long as none of their keys has been written since. */
+class Untouched implements Guard {
+  readonly hashes: readonly number[] = [];
+  readonly needsAllShards = false;
+
+  constructor(
+    readonly core: Core,
+    readonly batch: EncodedBatch,
+    readonly lastLsn: number,
+  ) {}
+
+  holdsLocked(): boolean {
+    const { scratch, shards, shardMask } = this.core;
+    for (let i = 0; i < this.batch.count; i++) {
+      this.batch.load(i, scratch);
+      const shard = shards[scratch.keyHash & shardMask];
+      const entry = shard.table.locate(scratch);
+      if (entry !== ABSENT && shard.lsnLocked(entry) > this.lastLsn) return false;
+    }
+    return true;
+  }
+}
+
+/** Removes the keys of a batch of deletes that have not been written after `lastLsn`. */
+async function removeAll(
+  core: Core,
+  batch: EncodedBatch,
+  now: View,
+  lastLsn: number,
+  write: (batch: EncodedBatch, guard: Guard) => Promise<number>,
+): Promise<number> {
+  for (let some = batch; some.count > 0; some = stillThere(core, some, { lsn: lastLsn, nowMs: now.nowMs })) {
+    try {
+      return await write(some, new Untouched(core, some, lastLsn));
+    } catch (error) {
+      if (!(error instanceof FlashVectorError) || error.code !== 'FV_CONFLICT') throw error;
+    }
+  }
+  return 0;
+}
+
+/** Those deletes of a batch whose keys are as a view sees them. */
+function stillThere(core: Core, batch: EncodedBatch, view: View): EncodedBatch {
+  const rest = new EncodedBatch();
+  for (let i = 0; i < batch.count; i++) {
+    const at = batch.starts[i];
+    const length = batch.words[at] & KEY_LENGTH_MASK;
+    const start = (at + OPERATION_HEADER_WORDS) * 4;
+    const flags = (batch.words[at] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    core.encodeDelete(new RawKey(batch.bytes.subarray(start, start + length), flags));
+    const shard = core.shards[core.scratch.keyHash & core.shardMask];
+    if (shard.hasAt(view)) rest.delEncoded(core);
+  }
+  return rest;
 }

@@ -64,28 +64,55 @@ export function checkChangesOptions(options: ChangesOptions): void {
 }
 
 /** @param since checked */
-export async function* followChanges(
+export function followChanges(
   core: Core,
   source: ChangeSource,
   since: number,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Change, void> {
+): AsyncIterableIterator<Change, undefined> {
+  const stop = new AbortController();
+  const changes = generateChanges(core, source, since, signal, stop.signal);
+  return {
+    next: () => changes.next(),
+    // A feed that waits for what comes next is woken first.
+    return: () => {
+      stop.abort();
+      return changes.return(undefined);
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+function abortedError(signal: AbortSignal | undefined): FlashVectorError {
+  return new FlashVectorError('FV_ABORTED', 'the change feed was aborted', { cause: signal?.reason });
+}
+
+async function* generateChanges(
+  core: Core,
+  source: ChangeSource,
+  since: number,
+  signal: AbortSignal | undefined,
+  stop: AbortSignal,
+): AsyncGenerator<Change, undefined> {
   const { control } = core;
   let position: TailPosition = { lsn: since + 1, segment: 0, offset: 0 };
   for (;;) {
-    if (isAborted(signal)) throw new FlashVectorError('FV_ABORTED', 'the change feed was aborted', { cause: signal?.reason });
+    if (stop.aborted) return undefined;
+    if (isAborted(signal)) throw abortedError(signal);
     if (control.status >= L.STATUS_CLOSING) throw control.closedError();
     const epoch = Atomics.load(core.words, L.CONTROL_ACK_EPOCH);
     const { durableLsn } = control;
     if (position.lsn > durableLsn) {
-      await progress(core.words, epoch, signal);
+      await progress(core.words, epoch, [stop, signal]);
       continue;
     }
     const from = position.lsn;
     const read = await readLog(source, position, durableLsn, core);
     ({ position } = read);
     // A frame that began before may be durable in part only; the log thread is about to say so.
-    if (read.payloads.length === 0) await progress(core.words, epoch, signal);
+    if (read.payloads.length === 0) await progress(core.words, epoch, [stop, signal]);
     for (const { bytes, records, firstLsn, file, offset } of read.payloads) {
       const found: Change[] = [];
       const payload = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -97,7 +124,7 @@ export async function* followChanges(
       });
       for (const change of found) {
         yield change;
-        if (isAborted(signal)) break;
+        if (isAborted(signal)) throw abortedError(signal);
       }
     }
   }
@@ -150,19 +177,19 @@ async function readLog(source: ChangeSource, position: TailPosition, durableLsn:
 }
 
 /** Resolves when the log has moved on, when it is time to look again, or when the feed is aborted. Keeps the process alive meanwhile. */
-async function progress(words: Int32Array, epoch: number, signal: AbortSignal | undefined): Promise<void> {
+async function progress(words: Int32Array, epoch: number, signals: readonly (AbortSignal | undefined)[]): Promise<void> {
   const wait = Atomics.waitAsync(words, L.CONTROL_ACK_EPOCH, epoch, RECHECK_MS);
   if (!wait.async) return;
-  let abort: (() => void) | undefined;
+  let abort = (): void => undefined;
   const aborted = new Promise<void>((resolve) => {
-    abort = resolve;
-    signal?.addEventListener('abort', () => resolve(), { once: true });
+    abort = () => resolve();
   });
+  for (const signal of signals) signal?.addEventListener('abort', abort, { once: true });
   const alive = setTimeout(() => undefined, 2 * RECHECK_MS);
   try {
     await Promise.race([wait.value, aborted]);
   } finally {
     clearTimeout(alive);
-    if (abort !== undefined) signal?.removeEventListener('abort', abort);
+    for (const signal of signals) signal?.removeEventListener('abort', abort);
   }
 }

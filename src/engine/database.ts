@@ -39,7 +39,7 @@ import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
 import { CONFLICT, DEFER, conflictError, isDeferred, type Condition } from './write-result.js';
-import { Writer } from './writer.js';
+import type { Guard, Writer } from './writer.js';
 
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
 
@@ -213,22 +213,23 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     return this.#countAndWrite(batch, durability);
   }
 
-  #countAndWrite(batch: EncodedBatch, durability: number): Promise<number> {
+  #countAndWrite(batch: EncodedBatch, durability: number, guard?: Guard): Promise<number> {
     const counters = this.counters;
     counters[M.COUNTER_BATCHES]++;
     counters[M.COUNTER_BYTES_WRITTEN] += batch.length * 4;
     for (let i = 0; i < batch.count; i++) counters[batch.typeOf(i) === OPERATION_PUT ? M.COUNTER_PUTS : M.COUNTER_DELETES]++;
     const writer = this.#writer;
-    const lsn = writer.deferring ? DEFER : writer.tryBatch(batch, durability, 0);
-    if (isDeferred(lsn)) return writer.defer(durability, (patienceMs) => writer.tryBatch(batch, durability, patienceMs));
+    const lsn = writer.deferring ? DEFER : writer.tryBatch(batch, durability, 0, guard);
+    if (isDeferred(lsn)) return writer.defer(durability, (patienceMs) => writer.tryBatch(batch, durability, patienceMs, guard));
+    if (lsn === CONFLICT) return Promise.reject(conflictError());
     return writer.acks.join(lsn, durability);
   }
 
   /** A batch of `load` or `clear`. */
-  #sendBatch(batch: EncodedBatch, durability: number): Promise<number> {
+  #sendBatch(batch: EncodedBatch, durability: number, guard?: Guard): Promise<number> {
     try {
       this.#checkWritable();
-      return this.#countAndWrite(batch, durability);
+      return this.#countAndWrite(batch, durability, guard);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -393,8 +394,8 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     this.#checkWritable();
     if (options !== undefined) checkWriteOptions('clear', options);
     const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
-    return clearRange(this.core, this.views, checkRange(this.core, 'clear', range), durability, (batch, wanted) =>
-      this.#sendBatch(batch, wanted),
+    return clearRange(this.core, this.views, checkRange(this.core, 'clear', range), durability, (batch, wanted, guard) =>
+      this.#sendBatch(batch, wanted, guard),
     );
   }
 

@@ -17,15 +17,18 @@ import * as E from '../table/entry.js';
 import { RawKey } from '../table/key-codec.js';
 import type { Shard } from '../table/shard.js';
 import type { Core } from './core.js';
-import { ofVersion, type Condition } from './write-result.js';
+import { isDeferred, ofVersion, type Condition } from './write-result.js';
 
 /** Entries looked at for each that goes. */
 const SAMPLE = 12;
 /** Entries evicted at once: so that not every write of a full store has to. */
 const ROUND = 32;
+/** Rounds for one write: one that needs more than these bring together is refused, rather than everything evicted for it. */
+const ROUNDS_MAX = 16;
 
 interface Candidate {
   key: Buffer;
+  flags: number;
   lsn: number;
   /** The higher, the sooner it goes. */
   rank: number;
@@ -37,6 +40,9 @@ export class Evictor {
   /** Shards that had no room at the last tries, to be relieved before the next. */
   readonly #short = new Set<Shard>();
   #exhausted = false;
+  #isHeldUp = false;
+  /** Rounds since a write last found room. */
+  #rounds = 0;
 
   /** @param remove deletes the key in the scratch, on a condition; see Writer.tryWrite */
   constructor(core: Core, remove: (condition: Condition) => number) {
@@ -44,15 +50,21 @@ export class Evictor {
     this.#remove = remove;
   }
 
-  /** The last round found nothing that may go. Asked once: the next write that finds no room has another round. */
+  /** The last rounds brought no room, or found nothing that may go. Asked once: the next write that finds no room has rounds of its own. */
   get isExhausted(): boolean {
-    const was = this.#exhausted;
+    const was = this.#exhausted || this.#rounds >= ROUNDS_MAX;
     this.#exhausted = false;
+    if (was) this.#rounds = 0;
     return was;
   }
 
   get isNeeded(): boolean {
     return this.#short.size > 0;
+  }
+
+  /** A write found room. */
+  succeeded(): void {
+    this.#rounds = 0;
   }
 
   /** A write found no room in these shards. */
@@ -63,9 +75,11 @@ export class Evictor {
   /** Evicts from the shards that had no room. @returns how many entries went */
   relieve(): number {
     let evicted = 0;
+    this.#isHeldUp = false;
     for (const shard of this.#short) for (let i = 0; i < ROUND; i++) evicted += this.#evictFrom(shard);
     this.#short.clear();
-    this.#exhausted = evicted === 0;
+    this.#exhausted = evicted === 0 && !this.#isHeldUp;
+    if (evicted > 0) this.#rounds++;
     this.#core.metrics.add(M.COUNTER_EVICTED, evicted);
     return evicted;
   }
@@ -73,9 +87,12 @@ export class Evictor {
   #evictFrom(shard: Shard): number {
     const candidate = this.#choose(shard);
     if (candidate === undefined) return 0;
-    this.#core.encodeDelete(new RawKey(candidate.key, 0));
+    this.#core.encodeDelete(new RawKey(candidate.key, candidate.flags));
     try {
-      return this.#remove(ofVersion(candidate.lsn)) > 0 ? 1 : 0;
+      const lsn = this.#remove(ofVersion(candidate.lsn));
+      // No room in the ring, a lock that is busy: that says nothing of what may go.
+      if (isDeferred(lsn)) this.#isHeldUp = true;
+      return lsn > 0 ? 1 : 0;
     } catch (error) {
       // An open snapshot needs it, and there is no memory for a tombstone.
       if (error instanceof FlashVectorError && error.code === 'FV_MEMORY_FULL') return 0;
@@ -114,6 +131,7 @@ export class Evictor {
     if (byExpiry && !expires) return undefined;
     const rank = byExpiry ? -bytes.readDoubleLE(start + R.wordsOf(length) * 4) : (shard.marks?.age(hash) ?? 0);
     const lsn = lsnFrom(words[entry + E.ENTRY_LSN_LOW], words[entry + E.ENTRY_LSN_HIGH]);
-    return { key: Buffer.from(bytes.subarray(start, start + length)), lsn, rank };
+    const flags = (words[entry] >>> R.ENTRY_FLAGS_SHIFT) & R.KEY_FLAGS_MASK;
+    return { key: Buffer.from(bytes.subarray(start, start + length)), flags, lsn, rank };
   }
 }

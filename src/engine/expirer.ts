@@ -13,6 +13,7 @@ import { TICK_MS } from '../memory/marks.js';
 import * as M from '../memory/metrics.js';
 import { REGION_EXPIRING } from '../memory/region.js';
 import { RawKey } from '../table/key-codec.js';
+import type { ExpiredEntry } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 import { ofVersion } from './write-result.js';
 import type { Writer } from './writer.js';
@@ -63,7 +64,8 @@ export class Expirer {
     if (!this.#writer.deferring && this.#core.control.status === L.STATUS_OPEN)
       for (let i = 0; i < SEGMENTS && found < REMOVALS_MAX; i++) found += this.#segment();
     if (found < REMOVALS_MAX / 4) this.#pause();
-    else setImmediate(() => this.#slice()).unref();
+    // Referenced: an unreferenced one does not wake an idle process, and this ends when little is left.
+    else setImmediate(() => this.#slice());
   }
 
   /** Looks at one segment. @returns entries removed */
@@ -74,10 +76,10 @@ export class Expirer {
       this.#nextShard();
     }
     const shard = shards[this.#shard];
-    const found: { key: Buffer; lsn: number }[] = [];
+    const found: ExpiredEntry[] = [];
     this.#prefix = shard.collectExpired(this.#prefix, clock.now(), found);
     if (this.#prefix >= 0x1_0000_0000) this.#nextShard();
-    for (const { key, lsn } of found) this.#remove(key, lsn);
+    for (const expired of found) this.#remove(expired);
     return found.length;
   }
 
@@ -86,8 +88,8 @@ export class Expirer {
     this.#prefix = 0;
   }
 
-  #remove(key: Buffer, lsn: number): void {
-    this.#core.encodeDelete(new RawKey(key, 0));
+  #remove({ key, flags, lsn }: ExpiredEntry): void {
+    this.#core.encodeDelete(new RawKey(key, flags));
     try {
       if (this.#writer.tryWrite(R.OPERATION_DELETE, ofVersion(lsn), R.DURABILITY_MEMORY, 0) > 0)
         this.#core.metrics.add(M.COUNTER_EXPIRED, 1);

@@ -11,13 +11,15 @@ import type { View } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 import type { Key } from './key.js';
 import { RangeReader, type Bounds } from './range.js';
-import type { Lease, Views } from './views.js';
+import { releaseQuietly, type Lease, type Views } from './views.js';
 
 /** Entries between two turns of the event loop: some 50 µs. */
 const CHUNK = 100;
+/** Entries passed unseen between two turns. */
+const SKIPS = 2000;
 
 /** Gives back the moment of an iterator that was neither finished nor left. */
-const forgotten = new FinalizationRegistry<Lease>((lease) => lease.release());
+const forgotten = new FinalizationRegistry<Lease>((lease) => releaseQuietly(lease));
 
 /** What an iterator yields of each entry. */
 export type Yields = 'entries' | 'keys' | 'values';
@@ -25,7 +27,9 @@ export type Yields = 'entries' | 'keys' | 'values';
 /** An entry of a range: something that goes from entry to entry and shows each. */
 export interface EntrySource {
   readonly value: unknown;
-  advance(): boolean;
+  /** Whether `advance` returned false only because it has passed many entries that nobody sees; it goes on from there. */
+  readonly isPaused: boolean;
+  advance(skipsMax?: number): boolean;
   decodeKey(): Key;
 }
 
@@ -61,11 +65,21 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
     const view: View | undefined = given ?? this.#lease;
     assert(view !== undefined, 'an iterator reads at some moment');
     const wantsValue = yields !== 'keys';
-    this.#source = origin.source?.(bounds, view, wantsValue) ?? new RangeReader(origin.core, bounds, view, wantsValue, origin.decodeKey);
+    try {
+      this.#source = origin.source?.(bounds, view, wantsValue) ?? new RangeReader(origin.core, bounds, view, wantsValue, origin.decodeKey);
+    } catch (error) {
+      this.#lease?.release();
+      throw error;
+    }
     if (this.#lease !== undefined) forgotten.register(this, this.#lease, this);
   }
 
   next(): IteratorResult<T, undefined> {
+    return this.nextWithin(Infinity) as IteratorResult<T, undefined>;
+  }
+
+  /** @returns `undefined` when it has passed `skipsMax` entries that nobody sees: to be called again */
+  nextWithin(skipsMax: number): IteratorResult<T, undefined> | undefined {
     // A plain load: the status only rises, and what is read while it does is still of its moment.
     if (this.#views.isClosed || this.#words[L.CONTROL_STATUS] >= L.STATUS_CLOSING) {
       this.#end();
@@ -73,7 +87,8 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
     }
     // What a snapshot or transaction that was closed meanwhile has to say.
     if (this.#lease === undefined) this.#origin.view();
-    if (this.#left <= 0 || !this.#source.advance()) {
+    if (this.#left <= 0 || !this.#source.advance(skipsMax)) {
+      if (this.#left > 0 && this.#source.isPaused) return undefined;
       this.#end();
       return { done: true, value: undefined };
     }
@@ -107,17 +122,31 @@ class RangeIterator<T> implements IterableIterator<T, undefined> {
 class AsyncRangeIterator<T> implements AsyncIterableIterator<T, undefined> {
   readonly #iterator: RangeIterator<T>;
   #untilTurn = CHUNK;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(iterator: RangeIterator<T>) {
     this.#iterator = iterator;
   }
 
-  async next(): Promise<IteratorResult<T, undefined>> {
-    if (--this.#untilTurn < 0) {
-      this.#untilTurn = CHUNK;
-      await new Promise((resolve) => setImmediate(resolve));
+  /** Calls that come before the last one is done wait for it: entries are handed out in order. */
+  next(): Promise<IteratorResult<T, undefined>> {
+    const result = this.#last.then(() => this.#next());
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  async #next(): Promise<IteratorResult<T, undefined>> {
+    if (--this.#untilTurn < 0) await this.#turn();
+    for (;;) {
+      const result = this.#iterator.nextWithin(SKIPS);
+      if (result !== undefined) return result;
+      await this.#turn();
     }
-    return this.#iterator.next();
+  }
+
+  async #turn(): Promise<void> {
+    this.#untilTurn = CHUNK;
+    await new Promise((resolve) => setImmediate(resolve));
   }
 
   return(): Promise<IteratorResult<T, undefined>> {

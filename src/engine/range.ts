@@ -5,7 +5,7 @@
  * replaced meanwhile, what was read from its last reference may be anything: it is read again, from the last key that was good.
  */
 
-import { FlashVectorError, describe } from '../base/errors.js';
+import { FlashVectorError, assert, describe } from '../base/errors.js';
 import { AHEAD, IndexCursor } from '../table/index-cursor.js';
 import { RawKey, encodeKey } from '../table/key-codec.js';
 import { encodeOrderedPrefix } from '../table/ordered-keys.js';
@@ -41,7 +41,7 @@ export interface Bounds {
   limit: number;
 }
 
-const NAMES = new Set(['gt', 'gte', 'lt', 'lte', 'prefix', 'reverse', 'limit', 'snapshot']);
+const NAMES = new Set(['gt', 'gte', 'lt', 'lte', 'prefix', 'reverse', 'limit']);
 
 function probeOf(core: Core, key: AnyKey): KeyProbe {
   encodeKey(core.scratch, key);
@@ -79,6 +79,8 @@ function tighter(a: Bound | undefined, b: Bound | undefined, sign: 1 | -1): Boun
  *   can be no key
  */
 export function checkRange(core: Core, call: string, range: Range | undefined): Bounds {
+  if (core.index === undefined)
+    throw new FlashVectorError('FV_OPTION', `${call}: the store was opened with ordered: false, and has no ranges`);
   const bounds: Bounds = { low: undefined, high: undefined, reverse: false, limit: Infinity };
   if (range === undefined) return bounds;
   if (typeof range !== 'object' || range === null || Array.isArray(range) || range instanceof Uint8Array)
@@ -139,13 +141,18 @@ export class RangeReader {
   #ahead = KeyProbe.own();
   /** Entries of the leaf that have been fetched and not read. */
   #fetched = 0;
-  #state: 'before' | 'inside' | 'begun' | 'after' = 'before';
+  #state: 'before' | 'inside' | 'after' = 'before';
+  /** The last key that was found, or passed unseen. */
+  #last: KeyProbe | undefined;
+  #passed = KeyProbe.own();
+  /** Stopped after many entries that the view does not see; `advance` goes on from there. */
+  isPaused = false;
 
   readonly #decode: ((bytes: Buffer, flags: number) => Key) | undefined;
 
   /** @param decode how keys are shown, if not as the store's are; the bytes are good until it returns */
   constructor(core: Core, bounds: Bounds, view: View, wantsValue: boolean, decode?: (bytes: Buffer, flags: number) => Key) {
-    if (core.index === undefined) throw new FlashVectorError('FV_OPTION', 'the store was opened with ordered: false, and has no ranges');
+    assert(core.index !== undefined, 'ranges are refused where there is no index');
     this.#core = core;
     this.#bounds = bounds;
     this.#view = view;
@@ -156,16 +163,21 @@ export class RangeReader {
     this.#end = bounds.reverse ? bounds.low : bounds.high;
   }
 
-  /** Goes to the next entry. @returns false at the end of the range */
-  advance(): boolean {
+  /**
+   * Goes to the next entry.
+   * @param skipsMax entries that are passed because the view does not see them, before it pauses
+   * @returns false at the end of the range, or when it has paused: `isPaused` tells
+   */
+  advance(skipsMax = Infinity): boolean {
     const cursor = this.#cursor;
     const { reverse } = this.#bounds;
+    this.isPaused = false;
     if (this.#state === 'after') return false;
     if (this.#state === 'before') {
-      cursor.seek(this.#start?.key, this.#start?.inclusive ?? true);
+      this.#seek();
       this.#state = 'inside';
     }
-    for (;;) {
+    for (let skips = 0; ;) {
       const at = cursor.next;
       if (at < 0 || at >= cursor.count) {
         this.#fetched = 0;
@@ -179,27 +191,47 @@ export class RangeReader {
         cursor.fetchAhead(at);
       }
       const shard = this.#core.shards[cursor.shardOf[at]];
-      const value = shard.readAt(this.#view, cursor.units[at], this.#ahead, this.#wantsValue);
+      const value = shard.readAt(this.#view, cursor, cursor.units[at], this.#ahead, this.#wantsValue);
       if (!cursor.isCurrent()) {
-        if (this.#state === 'begun') cursor.seek(this.key, false);
-        else cursor.seek(this.#start?.key, this.#start?.inclusive ?? true);
+        this.#seek();
         continue;
       }
-      if (value === INVISIBLE) continue;
       if (isOutside(this.#end, this.#ahead, reverse ? 1 : -1)) {
         this.#state = 'after';
+        return false;
+      }
+      if (value === INVISIBLE) {
+        // Passed: whatever happens to the leaf, it need not be looked at again.
+        const before = this.#passed;
+        this.#passed = this.#ahead;
+        this.#ahead = before;
+        this.#last = this.#passed;
+        if (++skips < skipsMax) continue;
+        this.isPaused = true;
         return false;
       }
       const before = this.key;
       this.key = this.#ahead;
       this.#ahead = before;
-      this.#state = 'begun';
+      this.#last = this.key;
       this.value = value;
       this.lsnLow = shard.lsnLow;
       this.lsnHigh = shard.lsnHigh;
       this.keyFlags = shard.keyFlags;
       return true;
     }
+  }
+
+  /** Goes behind the last key that was found or passed, or to the beginning. */
+  #seek(): void {
+    this.#fetched = 0;
+    if (this.#last === undefined) this.#cursor.seek(this.#start?.key, this.#start?.inclusive ?? true);
+    else this.#cursor.seek(this.#last, false);
+  }
+
+  /** The bytes of the key found, as a string. */
+  keyBytes(): string {
+    return this.key.bytes.latin1Slice(0, this.key.length);
   }
 
   /** The key found, as the user sees it. */

@@ -9,11 +9,11 @@ import type { Core } from './core.js';
 import type { AnyKey, Entry, Key } from './key.js';
 import { checkRange, type Range } from './range.js';
 import { OrderedRange, countRange, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
-import type { Lease, Views } from './views.js';
+import { releaseQuietly, type Lease, type Views } from './views.js';
 
 /** A snapshot that was collected as garbage without having been closed: it held old versions back until now. */
 const forgotten = new FinalizationRegistry<{ lease: Lease; where: string }>(({ lease, where }) => {
-  lease.release();
+  releaseQuietly(lease);
   process.emitWarning(`a snapshot was never closed; it was opened ${where}`, { code: 'FV_SNAPSHOT_LEAK' });
 });
 

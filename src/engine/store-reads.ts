@@ -170,8 +170,9 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   /** Number of keys in a range, at this moment. Cost: some 100 ns a key. @throws as `entries` */
   count(range?: ReadRange): number {
     this.checkReadable();
-    if (range?.snapshot !== undefined) return range.snapshot.count(withoutSnapshot(range));
-    const bounds = checkRange(this.core, 'count', range);
+    const snapshot = this.#snapshotOf('count', range);
+    if (snapshot !== undefined) return snapshot.count(withoutSnapshot(range));
+    const bounds = checkRange(this.core, 'count', withoutSnapshot(range));
     const lease = this.views.acquire();
     try {
       return countRange(this.core, bounds, lease);
@@ -193,12 +194,17 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   #range<T>(yields: Yields, range: ReadRange | undefined, pick: (entry: ShardEntry) => T): RangeIterable<T> {
     this.checkReadable();
     if (this.core.index === undefined && range === undefined) return unordered(() => this.#walk(pick));
-    if (range?.snapshot !== undefined) {
-      if (!(range.snapshot instanceof Snapshot))
-        throw new TypeError(`${yields}: snapshot must be one of db.snapshot(), not ${describe(range.snapshot)}`);
-      return range.snapshot[yields](withoutSnapshot(range)) as RangeIterable<T>;
-    }
-    return new OrderedRange<T>(this.#origin, checkRange(this.core, yields, range), yields);
+    const snapshot = this.#snapshotOf(yields, range);
+    if (snapshot !== undefined) return snapshot[yields](withoutSnapshot(range)) as RangeIterable<T>;
+    return new OrderedRange<T>(this.#origin, checkRange(this.core, yields, withoutSnapshot(range)), yields);
+  }
+
+  /** The snapshot that a range is to be read from, if any. @throws TypeError when it is none, or one of another store or thread */
+  #snapshotOf(call: string, range: ReadRange | undefined): Snapshot | undefined {
+    const snapshot = (range as ReadRange | null | undefined)?.snapshot;
+    if (snapshot === undefined) return undefined;
+    if (snapshot instanceof Snapshot && snapshot.origin.core === this.core) return snapshot;
+    throw new TypeError(`${call}: snapshot must be one of this store's db.snapshot(), not ${describe(snapshot)}`);
   }
 
   *#walk<T>(pick: (entry: ShardEntry) => T): IterableIterator<T, undefined> {
@@ -214,12 +220,17 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
     return undefined;
   }
 
+  /** @internal */
+  get hasOrderedKeys(): boolean {
+    return this.core.hasOrderedKeys;
+  }
+
   /** @internal A range whose keys are shown as `decode` says: what a sublevel is made of. */
   rawRange<T>(yields: Yields, range: ReadRange, decode: (bytes: Buffer, flags: number) => Key): RangeIterable<T> {
     this.checkReadable();
-    const { snapshot, ...bare } = range;
+    const snapshot = this.#snapshotOf(yields, range);
     const origin: RangeOrigin = { ...(snapshot?.origin ?? this.#origin), decodeKey: decode };
-    return new OrderedRange<T>(origin, checkRange(this.core, yields, bare), yields);
+    return new OrderedRange<T>(origin, checkRange(this.core, yields, withoutSnapshot(range)), yields);
   }
 
   /** @internal Frees what snapshots of threads that have ended kept. */
@@ -232,8 +243,11 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   }
 }
 
-function withoutSnapshot({ snapshot: _, ...range }: ReadRange): Range {
-  return range;
+function withoutSnapshot(range: ReadRange | undefined): Range | undefined {
+  if (range?.snapshot === undefined) return range;
+  const bare = { ...range };
+  delete bare.snapshot;
+  return bare;
 }
 
 /** The walk over a store without an index, as something to iterate over. */

@@ -2,12 +2,13 @@
  * Sublevels: a part of the store under a name, with keys of its own encoding. A key of a sublevel is one of the store that begins with `!name!`, so
  * everything that holds for the store holds for it: batches and transactions reach over several, and a sublevel may have sublevels.
  *
- * The encoding of its keys is its own: what the store's keys are does not matter to it.
+ * The encoding of its keys is its own: what the store's keys are does not matter to it. A key of a sublevel that itself begins with `!name!` is one of the sublevel
+ * `name` in it; so keys that come from outside, and may begin like that, need another first character put before them.
  */
 
 import { FlashVectorError, describe } from '../base/errors.js';
 import { checkSublevelOptions, type DeleteOptions, type PutOptions, type SublevelOptions, type WriteOptions } from '../base/options.js';
-import { ENTRY_FLAG_BINARY_KEY } from '../base/record.js';
+import { ENTRY_FLAG_BINARY_KEY, ENTRY_FLAG_FOREIGN_KEY } from '../base/record.js';
 import { RawKey } from '../table/key-codec.js';
 import { decodeOrderedKey, encodeOrderedKey, encodeOrderedPrefix } from '../table/ordered-keys.js';
 import type { BatchOperation, FlashVector } from './database.js';
@@ -25,6 +26,7 @@ export class Sublevel {
   readonly #db: FlashVector;
   readonly #prefix: Buffer;
   readonly #isOrdered: boolean;
+  readonly #isForeign: boolean;
 
   /** @internal Use `db.sublevel()`. */
   constructor(db: FlashVector, parentPrefix: Buffer, name: string, options: SublevelOptions) {
@@ -35,14 +37,16 @@ export class Sublevel {
     this.#db = db;
     this.#prefix = Buffer.concat([parentPrefix, Buffer.from(`!${name}!`)]);
     this.#isOrdered = options.keyEncoding === 'ordered';
+    this.#isForeign = this.#isOrdered || db.hasOrderedKeys;
   }
 
   /** A key of the store. @throws TypeError, FlashVectorError FV_KEY */
   #raw(key: AnyKey): Key {
     let bytes: Uint8Array;
-    let flags = 0;
+    // A string under a string prefix is a string of the store, too; everything else is bytes to it.
+    let flags = this.#isForeign ? ENTRY_FLAG_FOREIGN_KEY : 0;
     if (this.#isOrdered) bytes = encodeOrderedKey(key);
-    else if (key instanceof Uint8Array) [bytes, flags] = [key, ENTRY_FLAG_BINARY_KEY];
+    else if (key instanceof Uint8Array) [bytes, flags] = [key, flags | ENTRY_FLAG_BINARY_KEY];
     else if (typeof key === 'string') bytes = bytesOf(key);
     else throw new TypeError(`a key must be a string or a Uint8Array, not ${describe(key)}`);
     if (bytes.length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte');
@@ -58,7 +62,7 @@ export class Sublevel {
 
   /** A range of the store that lies within the sublevel. */
   #rangeOf(range: SublevelRange = {}): SublevelRange {
-    if (typeof range !== 'object' || range === null)
+    if (typeof range !== 'object' || range === null || Array.isArray(range) || range instanceof Uint8Array)
       throw new TypeError(`a range is an object such as { gte: 'a', lt: 'b' }, not ${describe(range)}`);
     const { gt, gte, lt, lte, prefix, ...rest } = range;
     const within: SublevelRange = { ...rest, prefix: rawKey(this.#prefix, 0) };

@@ -2,7 +2,7 @@
  * Transactions: a body that reads as of one moment, collects its writes, and is committed if what it has read is still so.
  *
  * Optimistic: nothing is locked while the body runs. Every key read is noted with the LSN found (0 for absent), every range with the LSNs of its
- * entries as far as they were read. At commit the shards of all keys read and written are locked, all shards when a range was read;
+ * entries and their keys as far as they were read. At commit the shards of all keys read and written are locked, all shards when a range was read;
  * then what was noted is compared with what is there. If all is the same, the writes are one record, as of that moment: the transaction is as if it
  * had run then, alone. If not, the body runs again.
  */
@@ -10,7 +10,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { checkTtl } from '../base/options.js';
+import { checkTransactionPutOptions } from '../base/options.js';
 import {
   KEY_LENGTH_MASK,
   OPERATION_HEADER_WORDS,
@@ -38,10 +38,12 @@ export const TRANSACTION_RETRIES = 100;
 const EAGER_RETRIES = 3;
 const BACKOFF_MS_MAX = 10;
 
-/** What was read of a range: the LSNs of its entries in order, and whether it was read to its end. */
+/** What was read of a range: LSNs and keys of its entries in order, and whether it was read to its end. */
 interface RangeRead {
   bounds: Bounds;
   lsns: number[];
+  /** Bytes of the keys: writes of one record have one LSN. */
+  keys: string[];
   atEnd: boolean;
 }
 
@@ -137,7 +139,8 @@ class Transaction implements TransactionView, Guard {
 
   put(key: Key, value: unknown, options?: { ttl?: number }): void {
     this.#begin();
-    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('put', options.ttl);
+    if (options !== undefined) checkTransactionPutOptions(options);
+    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + options.ttl;
     this.batch.put(this.#core, key, value, expiresMs);
     this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true });
   }
@@ -199,7 +202,7 @@ class Transaction implements TransactionView, Guard {
   }
 
   #noteRange(bounds: Bounds): RangeRead {
-    const read: RangeRead = { bounds, lsns: [], atEnd: false };
+    const read: RangeRead = { bounds, lsns: [], keys: [], atEnd: false };
     this.#ranges.push(read);
     return read;
   }
@@ -254,10 +257,10 @@ class Transaction implements TransactionView, Guard {
     return this.#ranges.every((read) => this.#isUnchanged(read, now));
   }
 
-  #isUnchanged({ bounds, lsns, atEnd }: RangeRead, now: View): boolean {
+  #isUnchanged({ bounds, lsns, keys, atEnd }: RangeRead, now: View): boolean {
     const reader = new RangeReader(this.#core, bounds, now, false);
-    for (const lsn of lsns) {
-      if (!reader.advance() || lsnFrom(reader.lsnLow, reader.lsnHigh) !== lsn) return false;
+    for (let i = 0; i < lsns.length; i++) {
+      if (!reader.advance() || lsnFrom(reader.lsnLow, reader.lsnHigh) !== lsns[i] || reader.keyBytes() !== keys[i]) return false;
     }
     return !atEnd || !reader.advance();
   }
@@ -293,6 +296,7 @@ class MergedSource implements EntrySource {
   readonly #read: RangeRead;
   readonly #own: OwnEntry[];
   #next = 0;
+  readonly isPaused = false;
   /** Whether the reader stands at an entry that has not been shown. */
   #hasStored = false;
   #shown: OwnEntry | undefined;
@@ -317,8 +321,12 @@ class MergedSource implements EntrySource {
     for (;;) {
       if (!this.#hasStored && !this.#read.atEnd) {
         this.#hasStored = reader.advance();
-        if (this.#hasStored) this.#read.lsns.push(lsnFrom(reader.lsnLow, reader.lsnHigh));
-        else this.#read.atEnd = true;
+        if (this.#hasStored) {
+          this.#read.lsns.push(lsnFrom(reader.lsnLow, reader.lsnHigh));
+          this.#read.keys.push(reader.keyBytes());
+        } else {
+          this.#read.atEnd = true;
+        }
       }
       const own = this.#own[this.#next];
       if (own === undefined) {

@@ -44,6 +44,8 @@ export interface Guard {
 
 /** Old versions that a write frees on its way, if they are needed no more: more than it can add. */
 const RECLAIM_MAX = 4;
+/** The same where there is no memory left. */
+const RECLAIM_FULL_MAX = 256;
 /** Longest wait for a lock to give a block back under it. */
 const GIVE_BACK_MS = 100;
 export class Writer {
@@ -94,7 +96,9 @@ export class Writer {
     if (this.#evictor === undefined) return this.#tryWrite(type, condition, durability, patienceMs);
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#tryWrite(type, condition, durability, patienceMs);
+      const lsn = this.#tryWrite(type, condition, durability, patienceMs);
+      this.#evictor.succeeded();
+      return lsn;
     } catch (error) {
       return this.#makeRoom(error, [shard]);
     }
@@ -222,9 +226,15 @@ export class Writer {
   }
 
   /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
-  #commitLocked(shard: Shard, entry: number, type: number, bytes: number, durability: number): number {
+  #commitLocked(shard: Shard, found: number, type: number, bytes: number, durability: number): number {
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
-    if (!shard.prepareLocked(type, entry)) throw memoryFull();
+    let entry = found;
+    if (!shard.prepareLocked(type, entry)) {
+      // What no snapshot needs any more may be all that stands in the way.
+      if (!shard.hasVersions() || shard.reclaimLocked(RECLAIM_FULL_MAX) === 0) throw memoryFull();
+      entry = shard.table.locate(this.#core.scratch);
+      if (!shard.prepareLocked(type, entry)) throw memoryFull();
+    }
     if (!shard.touchesIndex) return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
     const ordered = shard.ordered as OrderedIndex;
     try {
@@ -419,7 +429,9 @@ export class Writer {
   tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
     if (this.#evictor === undefined) return this.#tryBatch(batch, durability, patienceMs, guard);
     try {
-      return this.#tryBatch(batch, durability, patienceMs, guard);
+      const lsn = this.#tryBatch(batch, durability, patienceMs, guard);
+      this.#evictor.succeeded();
+      return lsn;
     } catch (error) {
       const { shards, shardMask } = this.#core;
       return this.#makeRoom(error, [...new Set(batch.hashes.map((hash) => shards[hash & shardMask]))]);

@@ -21,6 +21,8 @@ export const CHUNK_WORDS = CHUNK_BYTES / 4;
 export const CHUNK_UNITS = CHUNK_BYTES / UNIT_BYTES;
 /** Units that are always left for the index when others grow. */
 const INDEX_UNITS_MIN = 3;
+/** The part of the cap that is kept for the index, as a divisor: what keys and values of some 150 bytes need. */
+const INDEX_SHARE = 12;
 /** Regions grow in multiples of this. */
 export const GROWTH_BYTES = 65_536;
 
@@ -138,7 +140,9 @@ export class Region {
   #indexShare(held: number, max: number): number {
     if (this.control[L.CONTROL_INDEXED] === 0 || held > max) return 0;
     const wanted = (this.control[L.CONTROL_INDEX_UNITS] * (max - held)) / held;
-    return Math.min(Math.ceil(wanted), max >>> 2) + INDEX_UNITS_MIN;
+    // At least a twelfth of the cap in all: regions never shrink, and a store that was filled with large values may come to hold many small ones.
+    const least = Math.max(0, Math.floor(max / INDEX_SHARE) - this.control[L.CONTROL_INDEX_UNITS]);
+    return Math.min(Math.max(Math.ceil(wanted), least), max >>> 2) + INDEX_UNITS_MIN;
   }
 
   #growTo(before: number, after: number): boolean {

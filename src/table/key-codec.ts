@@ -7,7 +7,7 @@
  */
 
 import { FlashVectorError, describe } from '../base/errors.js';
-import { ENTRY_FLAG_BINARY_KEY, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
+import { ENTRY_FLAG_BINARY_KEY, ENTRY_FLAG_FOREIGN_KEY, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
 import { decodeOrderedKey, encodeOrderedKey } from './ordered-keys.js';
 import type { Scratch } from './scratch.js';
 
@@ -147,8 +147,9 @@ function finishKey(scratch: Scratch, length: number, flags: number): void {
 
 /** A key of the given bytes, as the user sees it. The bytes are copied. @param isOrdered whether the store's keys are in the encoding `ordered` */
 export function decodeKey(bytes: Buffer, start: number, end: number, flags: number, isOrdered: boolean): string | Uint8Array {
+  const isForeign = (flags & ENTRY_FLAG_FOREIGN_KEY) !== 0;
   // Typed as what keys are without that encoding; `open` and `attach` say otherwise where it is used.
-  if (isOrdered) return decodeOrderedKey(bytes.subarray(start, end)) as string;
-  if ((flags & ENTRY_FLAG_BINARY_KEY) === 0) return bytes.utf8Slice(start, end);
+  if (isOrdered && !isForeign) return decodeOrderedKey(bytes.subarray(start, end)) as string;
+  if ((flags & ENTRY_FLAG_BINARY_KEY) === 0 && !isForeign) return bytes.utf8Slice(start, end);
   return Uint8Array.prototype.slice.call(new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start));
 }

@@ -151,7 +151,7 @@ export class OrderedIndex {
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
     const levels = levelOf(words, rootOf(region) * 2) + 2;
-    const nodes = splits + levels * NODES_PER_LEVEL - ready;
+    const nodes = splits + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL - ready;
     const separatorBytes = keyBytes + 8;
     // Separators open a slab for every size of block that they have.
     const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);

@@ -5,8 +5,9 @@
  * What the package encodes and does not give back as it was is refused here: byte arrays, arrays of less than two elements, arrays in arrays, bigints.
  */
 
-import { fromBufferKey, toBufferKey } from 'ordered-binary';
+import { fromBufferKey, writeKey } from 'ordered-binary';
 import { FlashVectorError, describe } from '../base/errors.js';
+import { KEY_BYTES_MAX } from '../base/record.js';
 
 type OrderedKeyPart = string | number | boolean | null | Date;
 /** What a key may be where `keyEncoding` is `'ordered'`. A date is kept, and comes back, as its milliseconds since 1970. */
@@ -24,22 +25,45 @@ function partOf(part: unknown, key: unknown): string | number | boolean | null {
 
 /** @throws FlashVectorError FV_KEY for what has no place in the order */
 export function encodeOrderedKey(key: unknown): Uint8Array {
-  if (!Array.isArray(key)) return toBufferKey(partOf(key, key));
+  if (!Array.isArray(key)) return encode(partOf(key, key), key);
   if (key.length < 2) throw new FlashVectorError('FV_KEY', `an ordered key is one of ${ALLOWED}; this array has ${key.length}`);
-  return toBufferKey(key.map((part: unknown) => partOf(part, key)));
+  // `from` instead of `map`: a hole is looked at, too.
+  const parts = Array.from(key, (part: unknown) => partOf(part, key));
+  if (parts.length > 2 && parts[parts.length - 1] === null)
+    throw new FlashVectorError(
+      'FV_KEY',
+      `an ordered key of three or more elements cannot end in null: it would come back with an empty string there`,
+    );
+  return encode(parts, key);
 }
 
-/** The bytes with which all keys begin that are arrays with these first elements; for a string, those of all strings that begin with it. */
+/** A multiple of four long, which the package expects. */
+const target = Buffer.alloc(KEY_BYTES_MAX + 65);
+
+/** @param key as it was given, for messages */
+function encode(parts: string | number | boolean | null | (string | number | boolean | null)[], key: unknown): Uint8Array {
+  let end: number;
+  try {
+    end = writeKey(parts, target, 0);
+  } catch (error) {
+    throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has more: ${describe(key)}`, { cause: error });
+  }
+  if (end > KEY_BYTES_MAX)
+    throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${end}: ${describe(key)}`);
+  return Uint8Array.prototype.slice.call(target, 0, end);
+}
+
+/** The bytes with which all keys begin that are arrays with these first elements; for a string, strings that begin with it, and arrays whose first element does. */
 export function encodeOrderedPrefix(prefix: unknown): Uint8Array {
-  if (typeof prefix === 'string') return toBufferKey(prefix);
+  if (typeof prefix === 'string' && prefix !== '') return encode(prefix, prefix);
   if (!Array.isArray(prefix) || prefix.length === 0)
     throw new FlashVectorError(
       'FV_KEY',
       `a prefix of ordered keys is a string, or an array of the first elements, not ${describe(prefix)}`,
     );
-  const parts = prefix.map((part: unknown) => partOf(part, prefix));
+  const parts = Array.from(prefix, (part: unknown) => partOf(part, prefix));
   // Numbers take another form inside arrays: the last element must not be the last of the array.
-  const whole = toBufferKey([...parts, null]);
+  const whole = encode([...parts, null], prefix);
   return whole.subarray(0, whole.length - 1);
 }
 

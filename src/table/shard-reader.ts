@@ -14,6 +14,7 @@ import {
   ENTRY_FLAGS_SHIFT,
   ENTRY_FLAG_EXPIRES,
   EXPIRY_BYTES,
+  KEY_FLAGS_MASK,
   KEY_LENGTH_MASK,
   VALUE_TYPE_MASK,
   VALUE_TYPE_SHIFT,
@@ -27,6 +28,7 @@ import { AccessMarks } from '../memory/marks.js';
 import type { Region } from '../memory/region.js';
 import * as E from './entry.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
+import type { IndexCursor } from './index-cursor.js';
 import { decodeKey } from './key-codec.js';
 import type { KeyProbe } from './key-probe.js';
 import type { OrderedIndex } from './ordered-index.js';
@@ -40,7 +42,7 @@ const ODD_SPINS = 32;
 /** Above this a value's copy is worth a look at the version first: a torn length can be anything. */
 const CHECKED_COPY_BYTES = 4096;
 /** Versions in a chain: more than a key can have, since each takes a snapshot to be kept. */
-const CHAIN_MAX = 1_000_000;
+const CHAIN_MAX = 100_000;
 /** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
 export const WORD_COPY_MAX = 64;
 
@@ -54,6 +56,13 @@ export const EXPIRES_BIT = ENTRY_FLAG_EXPIRES << ENTRY_FLAGS_SHIFT;
 export interface ShardEntry {
   key: string | Uint8Array;
   value: unknown;
+  lsn: number;
+}
+
+/** An entry that has expired: its key's bytes and flags, and its LSN. */
+export interface ExpiredEntry {
+  key: Buffer;
+  flags: number;
   lsn: number;
 }
 
@@ -93,6 +102,8 @@ export class ShardReader {
   keyFlags = 0;
   #packedBytes: Buffer;
   #packedLength = 0;
+  /** Whose leaf leads to the entry being read, if it came from the index. */
+  #cursor: IndexCursor | undefined;
   /** When the entry last captured expires, in ms; 0 for never. */
   expiresMs = 0;
   readonly scratch: Scratch;
@@ -184,33 +195,43 @@ export class ShardReader {
 
   /** The value of the key in the scratch as of a view, or `undefined`. */
   getAt(view: View): unknown {
-    const value = this.#readAt(view, ABSENT, undefined, true);
+    const value = this.#readAt(view, undefined, ABSENT, undefined, true);
     return value === INVISIBLE ? undefined : value;
   }
 
   /** Whether the key in the scratch had a value as of a view. */
   hasAt(view: View): boolean {
-    return this.#readAt(view, ABSENT, undefined, false) !== INVISIBLE;
+    return this.#readAt(view, undefined, ABSENT, undefined, false) !== INVISIBLE;
   }
 
   /**
-   * Reads the entry at `unit`, to which the index refers, as of a view. The caller makes sure afterwards that the index still does.
-   * @param key receives the key
+   * Reads the entry at `unit`, to which the leaf at the cursor refers, as of a view. When the leaf has changed meanwhile the result is INVISIBLE, or
+   * anything: the caller looks at the leaf once more.
+   * @param key receives the key, also of an entry that the view does not see
    * @returns the value, `undefined` where `wantsValue` is false, or INVISIBLE
    */
-  readAt(view: View, unit: number, key: KeyProbe, wantsValue: boolean): unknown {
-    return this.#readAt(view, unit * 2, key, wantsValue);
+  readAt(view: View, cursor: IndexCursor, unit: number, key: KeyProbe, wantsValue: boolean): unknown {
+    const value = this.#readAt(view, cursor, unit * 2, key, wantsValue);
+    this.#cursor = undefined;
+    return value;
   }
 
   /** @param from word index of an entry, or ABSENT: the key in the scratch is looked up */
-  #readAt(view: View, from: number, key: KeyProbe | undefined, wantsValue: boolean): unknown {
+  #readAt(view: View, cursor: IndexCursor | undefined, from: number, key: KeyProbe | undefined, wantsValue: boolean): unknown {
     const control = this.control;
+    this.#cursor = cursor;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
       const version = loadAcquire(control, this.versionWord);
       if ((version & 1) === 0) {
+        // A block that the leaf does not lead to any more may have been given to anything, a long time ago and under this very version.
+        if (cursor !== undefined && !cursor.isCurrent()) return INVISIBLE;
         const value = this.#captureAt(view, from, key, wantsValue, version);
         fence(control);
-        if (value !== TORN && Atomics.load(control, this.versionWord) === version) return value === PACKED ? this.decode() : value;
+        if (value !== TORN && Atomics.load(control, this.versionWord) === version) {
+          if (value !== PACKED) return value;
+          // And it may be given away while it is read: nothing that is not a value must reach msgpackr.
+          return cursor === undefined || cursor.isCurrent() ? this.decode() : INVISIBLE;
+        }
         this.region.refresh();
       } else {
         this.awaitEven();
@@ -221,12 +242,12 @@ export class ShardReader {
     let value: unknown;
     try {
       this.region.refresh();
+      if (cursor !== undefined && !cursor.isCurrent()) return INVISIBLE;
       value = this.#captureAt(view, from, key, wantsValue, Atomics.load(control, this.versionWord));
     } finally {
       releaseRead(control, this.lockWord, this.slot);
     }
-    // A block that the index does not lead to any more may hold anything: the caller finds out.
-    if (value === TORN) return INVISIBLE;
+    if (value === TORN || (cursor !== undefined && !cursor.isCurrent())) return INVISIBLE;
     return value === PACKED ? this.decode() : value;
   }
 
@@ -235,18 +256,19 @@ export class ShardReader {
     if (entry === ABSENT) return INVISIBLE;
     if (entry === RETRY) return TORN;
     const words = this.region.words;
+    if (key !== undefined) {
+      if (entry + E.ENTRY_HEADER_WORDS > words.length) return TORN;
+      const length = words[entry] & KEY_LENGTH_MASK;
+      if (entry + E.ENTRY_HEADER_WORDS + wordsOf(length) > words.length) return TORN;
+      key.setWords(words, entry + E.ENTRY_HEADER_WORDS, length);
+      this.keyFlags = (words[entry] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
+    }
     for (let hops = 0; ; hops++) {
       if (entry + E.ENTRY_HEADER_WORDS > words.length || hops > CHAIN_MAX) return TORN;
       if (lsnFrom(words[entry + E.ENTRY_LSN_LOW], words[entry + E.ENTRY_LSN_HIGH]) <= view.lsn) break;
       entry = words[entry + E.ENTRY_OLDER] * 2;
       if (entry === 0) return INVISIBLE;
       if (entry < 0) return TORN;
-    }
-    if (key !== undefined) {
-      const length = words[entry] & KEY_LENGTH_MASK;
-      if (entry + E.ENTRY_HEADER_WORDS + wordsOf(length) > words.length) return TORN;
-      key.setWords(words, entry + E.ENTRY_HEADER_WORDS, length);
-      this.keyFlags = (words[entry] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
     }
     if (wantsValue) return this.capture(entry, version, view.nowMs);
     const isVisible = this.isVisible(entry, view.nowMs);
@@ -320,6 +342,7 @@ export class ShardReader {
     if (length > CHECKED_COPY_BYTES) {
       fence(this.control);
       if (Atomics.load(this.control, this.versionWord) !== version) return TORN;
+      if (this.#cursor !== undefined && !this.#cursor.isCurrent()) return TORN;
     }
     const start = at * 4;
     switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
@@ -401,7 +424,7 @@ export class ShardReader {
    * One step of a walk for entries that have expired. See `walk`.
    * @param into receives their keys and LSNs; added to, never cleared
    */
-  collectExpired(prefix: number, nowMs: number, into: { key: Buffer; lsn: number }[]): number {
+  collectExpired(prefix: number, nowMs: number, into: ExpiredEntry[]): number {
     const control = this.control;
     const units: number[] = [];
     const had = into.length;
@@ -428,7 +451,7 @@ export class ShardReader {
   }
 
   /** @returns false when what is there cannot be right */
-  #expiredEntry(entry: number, nowMs: number, into: { key: Buffer; lsn: number }[]): boolean {
+  #expiredEntry(entry: number, nowMs: number, into: ExpiredEntry[]): boolean {
     const { words, bytes } = this.region;
     if (entry <= 0 || entry + E.ENTRY_HEADER_WORDS > words.length) return false;
     const meta = words[entry];
@@ -439,7 +462,8 @@ export class ShardReader {
     const length = meta & KEY_LENGTH_MASK;
     if (start + length > bytes.length) return false;
     if (isVisible || ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return true;
-    into.push({ key: Buffer.from(bytes.subarray(start, start + length)), lsn: lsnFrom(this.lsnLow, this.lsnHigh) });
+    const flags = (meta >>> ENTRY_FLAGS_SHIFT) & KEY_FLAGS_MASK;
+    into.push({ key: Buffer.from(bytes.subarray(start, start + length)), flags, lsn: lsnFrom(this.lsnLow, this.lsnHigh) });
     return true;
   }
 
