@@ -33,8 +33,8 @@ import type { CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
 import type { AnyKey, Key } from './key.js';
-import { checkRange } from './range.js';
-import { StoreReads, type ReadRange } from './store-reads.js';
+import { checkRange, type Range } from './range.js';
+import { StoreReads } from './store-reads.js';
 import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
@@ -390,7 +390,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * Removes the entries that a range holds at this moment, all without one. They go in batches, each atomic, not all at once. Resolves with an
    * LSN at which they are gone, 0 when there were none. Rejects as `put`.
    */
-  async clear(range?: ReadRange, options?: WriteOptions): Promise<number> {
+  async clear(range?: Range, options?: WriteOptions): Promise<number> {
     this.#checkWritable();
     if (options !== undefined) checkWriteOptions('clear', options);
     const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
