@@ -419,7 +419,10 @@ export class Shard extends ShardReader {
       this.#endChange();
       this.control[this.entriesWord]++;
       this.#countEntry(block * 2, 1);
-      this.#indexScratch(block);
+      if (this.ordered !== undefined) {
+        this.#probe.length = scratch.keyLength;
+        this.ordered.insertLocked(this.#probe, this.index, block);
+      }
       if (note !== 0) giveNote(region, note);
       return;
     }
@@ -438,7 +441,10 @@ export class Shard extends ShardReader {
     this.#beginChange();
     this.table.replaceLocated(block);
     this.#endChange();
-    this.#indexScratch(block);
+    if (this.ordered !== undefined) {
+      this.#probe.length = this.scratch.keyLength;
+      this.ordered.replaceLocked(this.#probe, block);
+    }
     if (isKept) {
       pushNote(region, note, entry >>> 1, lsnLow, lsnHigh, this.scratch.keyHash);
       return;
@@ -486,12 +492,6 @@ export class Shard extends ShardReader {
   #giveUnused(block: number, note: number): void {
     if (block !== 0) free(this.region, block, classAt(this.region, block));
     if (note !== 0) giveNote(this.region, note);
-  }
-
-  #indexScratch(block: number): void {
-    if (this.ordered === undefined) return;
-    this.#probe.length = this.scratch.keyLength;
-    this.ordered.setLocked(this.#probe, this.index, block);
   }
 
   // Old versions ------------------------------------------------------------------------------
