@@ -5,6 +5,7 @@
 interface Buffer {
   utf8Write(text: string, offset: number, length: number): number;
   utf8Slice(start: number, end: number): string;
+  latin1Write(text: string, offset: number, length: number): number;
   latin1Slice(start: number, end: number): string;
   ucs2Slice(start: number, end: number): string;
 }

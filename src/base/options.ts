@@ -178,8 +178,10 @@ export interface PutOptions {
   durability?: Durability;
   /** The entry is absent from so many milliseconds on, and is removed in the background. Without it the entry stays. */
   ttl?: number;
+  /** The same as a moment, in ms since 1970; excludes `ttl`. */
+  expiresAt?: number;
 }
-export type DeleteOptions = Omit<PutOptions, 'ifAbsent' | 'ttl'>;
+export type DeleteOptions = Omit<PutOptions, 'ifAbsent' | 'ttl' | 'expiresAt'>;
 export type WriteOptions = Pick<PutOptions, 'durability'>;
 
 const ifVersion = integer(1, Number.MAX_SAFE_INTEGER);
@@ -189,9 +191,14 @@ const ttlRule: Rule = {
   allowed: 'a number of milliseconds above 0',
   check: (value) => typeof value === 'number' && value > 0 && value <= TTL_MS_MAX,
 };
+const expiresAtRule: Rule = {
+  allowed: 'a moment in whole ms since 1970, above 0',
+  check: (value) => Number.isSafeInteger(value) && (value as number) > 0 && (value as number) <= TTL_MS_MAX,
+};
 const WRITE_RULES: Record<keyof WriteOptions, Rule> = { durability };
 const DELETE_RULES: Record<keyof DeleteOptions, Rule> = { ifVersion, durability };
-const PUT_RULES: Record<keyof PutOptions, Rule> = { ifAbsent: boolean, ifVersion, durability, ttl: ttlRule };
+const EXPIRY_RULES = { ttl: ttlRule, expiresAt: expiresAtRule };
+const PUT_RULES: Record<keyof PutOptions, Rule> = { ifAbsent: boolean, ifVersion, durability, ...EXPIRY_RULES };
 
 function checkCallOptions(call: string, options: object, rules: Record<string, Rule>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -205,6 +212,13 @@ export function checkPutOptions(options: PutOptions): void {
   if (options.ifAbsent === true && options.ifVersion !== undefined) {
     throw new FlashVectorError('FV_OPTION', 'put: ifAbsent and ifVersion exclude each other');
   }
+  checkOneExpiry('put', options);
+}
+
+/** @throws FlashVectorError FV_OPTION */
+function checkOneExpiry(call: string, { ttl, expiresAt }: Pick<PutOptions, 'ttl' | 'expiresAt'>): void {
+  if (ttl !== undefined && expiresAt !== undefined)
+    throw new FlashVectorError('FV_OPTION', `${call}: ttl and expiresAt exclude each other`);
 }
 
 export function checkDeleteOptions(options: DeleteOptions): void {
@@ -229,8 +243,15 @@ export interface TransactionOptions extends WriteOptions {
 const TRANSACTION_RULES: Record<keyof TransactionOptions, Rule> = { durability, maxRetries: integer(0, Number.MAX_SAFE_INTEGER) };
 
 /** @throws TypeError, FlashVectorError FV_OPTION */
-export function checkTransactionPutOptions(options: object): void {
-  checkCallOptions('put', options, { ttl: ttlRule });
+export function checkTransactionPutOptions(options: Pick<PutOptions, 'ttl' | 'expiresAt'>): void {
+  checkCallOptions('put', options, EXPIRY_RULES);
+  checkOneExpiry('put', options);
+}
+
+/** @throws TypeError, FlashVectorError FV_OPTION */
+export function checkReplacement(replacement: object): void {
+  checkCallOptions('modify', replacement, { value: { allowed: 'any value', check: () => true }, ...EXPIRY_RULES });
+  checkOneExpiry('modify', replacement);
 }
 
 export function checkTransactionOptions(options: TransactionOptions): void {

@@ -10,7 +10,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
-import { checkTransactionPutOptions } from '../base/options.js';
+import { checkTransactionPutOptions, type PutOptions } from '../base/options.js';
 import {
   KEY_LENGTH_MASK,
   OPERATION_HEADER_WORDS,
@@ -26,9 +26,10 @@ import type { View } from '../table/shard-reader.js';
 import { decodeStored } from '../table/stored-value.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
-import type { AnyKey, Key } from './key.js';
+import type { AnyKey, Entry, Key } from './key.js';
 import { RangeReader, checkRange, isInside, type Bounds, type Range } from './range.js';
 import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
+import { entryOf } from './snapshot.js';
 import type { Lease, Views } from './views.js';
 import { CONFLICT, DEFER, conflictError, isDeferred } from './write-result.js';
 import { type Guard, type Writer } from './writer.js';
@@ -52,6 +53,8 @@ export interface TransactionView {
   /** As `db.get`, at the transaction's moment, its own writes included. */
   get(key: AnyKey): unknown;
   has(key: AnyKey): boolean;
+  /** As `db.getEntry`; the `lsn` of what the transaction itself has written is 0. */
+  getEntry(key: AnyKey): Entry | undefined;
   getMany(keys: readonly AnyKey[]): unknown[];
   /** As `db.entries`, at the transaction's moment, with the writes that it had made when the iterator was made. */
   entries(range?: Range): RangeIterable<[key: Key, value: unknown]>;
@@ -59,7 +62,7 @@ export interface TransactionView {
   values(range?: Range): RangeIterable<unknown>;
   count(range?: Range): number;
   /** Takes effect when the transaction does. @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION` */
-  put(key: Key, value: unknown, options?: { ttl?: number }): void;
+  put(key: Key, value: unknown, options?: Pick<PutOptions, 'ttl' | 'expiresAt'>): void;
   del(key: AnyKey): void;
 }
 
@@ -67,6 +70,8 @@ export interface TransactionView {
 interface OwnWrite {
   index: number;
   isPut: boolean;
+  /** In ms since 1970, or 0. */
+  expiresMs: number;
 }
 
 class Transaction implements TransactionView, Guard {
@@ -116,6 +121,24 @@ class Transaction implements TransactionView, Guard {
     return found;
   }
 
+  getEntry(key: AnyKey): Entry | undefined {
+    const view = this.#begin();
+    const id = this.#identify(key);
+    const own = this.#writes.get(id);
+    if (own !== undefined) {
+      if (!own.isPut) return undefined;
+      const entry: Entry = { value: this.#ownValue(own.index), lsn: 0 };
+      if (own.expiresMs !== 0) entry.expiresAt = own.expiresMs;
+      return entry;
+    }
+    const { scratch, shards, shardMask } = this.#core;
+    const shard = shards[scratch.keyHash & shardMask];
+    const value = shard.getAt(view);
+    const entry = value === undefined ? undefined : entryOf(shard, value);
+    this.#note(id, entry?.lsn ?? 0);
+    return entry;
+  }
+
   getMany(keys: readonly AnyKey[]): unknown[] {
     if (!Array.isArray(keys)) throw new TypeError(`getMany takes an array of keys, not ${describe(keys)}`);
     return keys.map((key: AnyKey) => this.get(key));
@@ -137,18 +160,18 @@ class Transaction implements TransactionView, Guard {
     return [...this.keys(range)].length;
   }
 
-  put(key: Key, value: unknown, options?: { ttl?: number }): void {
+  put(key: Key, value: unknown, options?: Pick<PutOptions, 'ttl' | 'expiresAt'>): void {
     this.#begin();
     if (options !== undefined) checkTransactionPutOptions(options);
-    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + options.ttl;
+    const expiresMs = options?.ttl === undefined ? (options?.expiresAt ?? 0) : this.#core.clock.now() + options.ttl;
     this.batch.put(this.#core, key, value, expiresMs);
-    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true });
+    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true, expiresMs });
   }
 
   del(key: AnyKey): void {
     this.#begin();
     this.batch.del(this.#core, key);
-    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: false });
+    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: false, expiresMs: 0 });
   }
 
   // Reading -----------------------------------------------------------------------------------

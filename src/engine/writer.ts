@@ -631,9 +631,14 @@ export class Writer {
     });
   }
 
+  /** Resolves when no write is deferred. */
+  drained(): Promise<void> {
+    return this.#deferred.empty();
+  }
+
   /** Resolves when no write is deferred and none waits for its acknowledgement. */
   async idle(): Promise<void> {
-    await this.#deferred.empty();
+    await this.drained();
     await this.acks.idle();
   }
 

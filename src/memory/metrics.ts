@@ -97,7 +97,36 @@ export interface MetricsSum {
   latencies: LatencySummary[];
 }
 
-export function sumMetrics(control: Control): MetricsSum {
+/** A distribution as Prometheus wants it. */
+export interface CumulativeHistogram {
+  /** Upper bounds in seconds, doubling, and how many values were below. */
+  cumulative: [boundSeconds: number, count: number][];
+  count: number;
+  /** From the middles of the buckets: off by some percent. */
+  sumSeconds: number;
+}
+
+/** One a histogram, in the order of HISTOGRAM_*. */
+export function cumulativeHistograms(control: Control): CumulativeHistogram[] {
+  const { buckets } = sumBlocks(control);
+  return Array.from({ length: L.METRICS_HISTOGRAMS }, (_, i) =>
+    accumulate(buckets.subarray(i * L.HISTOGRAM_BUCKETS, (i + 1) * L.HISTOGRAM_BUCKETS)),
+  );
+}
+
+function accumulate(buckets: Float64Array): CumulativeHistogram {
+  const out: CumulativeHistogram = { cumulative: [], count: 0, sumSeconds: 0 };
+  const perOctave = 1 << SUB_BITS;
+  for (let i = 0; i < buckets.length; i++) {
+    out.count += buckets[i];
+    out.sumSeconds += (buckets[i] * bucketValue(i)) / 1e9;
+    if (i % perOctave === perOctave - 1) out.cumulative.push([2 ** ((i >>> SUB_BITS) + SUB_BITS + 1) / 1e9, out.count]);
+  }
+  return out;
+}
+
+/** Counters and buckets of all threads. */
+function sumBlocks(control: Control): { counters: Float64Array; buckets: Float64Array } {
   const counters = new Float64Array(L.METRICS_COUNTERS);
   const buckets = new Float64Array(L.METRICS_HISTOGRAMS * L.HISTOGRAM_BUCKETS);
   for (let slot = 0; slot < L.THREADS_MAX; slot++) {
@@ -107,6 +136,11 @@ export function sumMetrics(control: Control): MetricsSum {
     const ownBuckets = new Uint32Array(control.buffer, at + L.METRICS_COUNTERS * 8, buckets.length);
     for (let i = 0; i < buckets.length; i++) buckets[i] += ownBuckets[i];
   }
+  return { counters, buckets };
+}
+
+export function sumMetrics(control: Control): MetricsSum {
+  const { counters, buckets } = sumBlocks(control);
   const latencies: LatencySummary[] = [];
   for (let i = 0; i < L.METRICS_HISTOGRAMS; i++) {
     latencies.push(summarize(buckets.subarray(i * L.HISTOGRAM_BUCKETS, (i + 1) * L.HISTOGRAM_BUCKETS)));
