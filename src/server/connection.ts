@@ -1,0 +1,288 @@
+/**
+ * One client's connection: reads commands, runs them, sends the replies.
+ *
+ * Commands of a connection run one after the other, all that came together in one go, so their writes become one group commit. A reply leaves when the
+ * writes before it are durable. The connection stops reading while a reply takes its time, while the gate is shut, and while the client does not read
+ * what it has asked for.
+ */
+
+import type { Socket } from 'node:net';
+import { isPromise } from 'node:util/types';
+import { errorReply } from './error-reply.js';
+import { execute } from './execute.js';
+import { ProtocolError } from './protocol-error.js';
+import { ReplyQueue } from './reply-queue.js';
+import type { ReplyWriter } from './reply-writer.js';
+import { RespParser } from './resp-parser.js';
+import type { RespServer } from './resp-server.js';
+import { Session, type Outlet } from './session.js';
+
+/** Replies that a client may leave unread before nothing more of it is run; and how few let it go on. */
+const OUTPUT_HIGH_BYTES = 1024 * 1024;
+const OUTPUT_LOW_BYTES = 256 * 1024;
+/** Replies of one go are sent in parts of so many bytes. */
+const BLOCK_BYTES = 256 * 1024;
+/** Commands after which others get their turn. */
+const COMMANDS_PER_TURN = 1024;
+/** A connection that ends has so long to take its last reply. */
+const LINGER_MS = 1000;
+
+export class Connection implements Outlet {
+  readonly session: Session;
+  readonly parser: RespParser;
+  readonly address: string;
+  readonly localAddress: string;
+  readonly #queue: ReplyQueue;
+  #writes: { start: number; end: number; promise: Promise<unknown> }[] = [];
+  /** A command has not replied yet. */
+  #isWaiting = false;
+  /** It stands at the gate, or has given others their turn. */
+  #isParked = false;
+  #isRunning = false;
+  /** Nothing more is read; what is under way is still replied to. */
+  #isEnding = false;
+  #isPaused = false;
+  #isClosed = false;
+
+  constructor(
+    readonly server: RespServer,
+    readonly socket: Socket,
+    id: number,
+  ) {
+    this.address = addressOf(socket.remoteAddress, socket.remotePort);
+    this.localAddress = addressOf(socket.localAddress, socket.localPort);
+    this.session = new Session(server, this, id);
+    this.parser = new RespParser(server.limits);
+    this.parser.isTrusted = this.session.isAuthenticated;
+    this.#queue = new ReplyQueue(server.waits, (bytes) => this.#send(bytes));
+    socket.setNoDelay(true);
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('drain', () => this.#resume());
+    socket.on('end', () => this.end());
+    socket.on('error', () => this.kill());
+    socket.on('close', () => this.#closed());
+    if (server.options.timeoutSeconds > 0) this.watchIdleness(server.options.timeoutSeconds);
+  }
+
+  /** Ends the connection when nothing comes for so long. 0: never. Subscribers are not idle. */
+  watchIdleness(seconds: number): void {
+    this.socket.setTimeout(seconds * 1000, () => {
+      if (this.session.isSubscribed || this.#isWaiting || !this.#queue.isEmpty) return;
+      this.server.log.debug({ client: this.address }, 'closing an idle client');
+      this.kill();
+    });
+  }
+
+  get outputBytes(): number {
+    return this.#queue.bytes + this.socket.writableLength;
+  }
+
+  get inputBytes(): number {
+    return this.parser.pendingBytes;
+  }
+
+  /** Whether nothing of it is under way. */
+  get isIdle(): boolean {
+    return !this.#isWaiting && !this.#isParked && this.#queue.isEmpty;
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#isEnding) return;
+    this.server.counts.inputBytes += chunk.length;
+    this.parser.push(chunk);
+    if (!this.#isWaiting && !this.#isParked) this.#run();
+    this.#throttle();
+  }
+
+  /** Runs what has come, as far as it may. */
+  #run(): void {
+    // A reply that is sent at once may let the connection go on: it goes on already.
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    try {
+      this.#runCommands();
+    } finally {
+      this.#isRunning = false;
+    }
+    this.#throttle();
+    if (this.#isEnding && this.isIdle) this.#finish();
+  }
+
+  #runCommands(): void {
+    const { server, session } = this;
+    const { reply } = server;
+    reply.protocol = session.protocol;
+    for (let count = 0; !this.#isWaiting && !this.#isClosed; count++) {
+      if (!server.gate.isOpen) {
+        this.#park((resume) => server.gate.wait(resume));
+        break;
+      }
+      if (count === COMMANDS_PER_TURN) {
+        this.#park((resume) => setImmediate(resume));
+        break;
+      }
+      if (this.outputBytes > OUTPUT_HIGH_BYTES) break;
+      if (this.#isEnding && this.parser.pendingBytes === 0) break;
+      const start = reply.length;
+      let args: Buffer[] | undefined;
+      try {
+        args = this.parser.next();
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        reply.error(error.message);
+        server.log.debug({ client: this.address, reason: error.message }, 'cutting off a client');
+        this.#isEnding = true;
+        this.parser.discard();
+        break;
+      }
+      if (args === undefined) break;
+      server.counts.commands++;
+      session.lastCommandMs = server.nowMs;
+      session.reply = reply;
+      const result = execute(session, args);
+      if (result !== undefined && isPromise(result)) {
+        this.#wait(result, session.reply, start);
+        break;
+      }
+      if (session.hasTracked) for (const promise of session.takeTracked()) this.#writes.push({ start, end: reply.length, promise });
+      if (session.replyMode !== 'on') this.#muffle(start);
+      if (reply.length > BLOCK_BYTES) this.#emit();
+    }
+    this.#emit();
+  }
+
+  /** CLIENT REPLY OFF and SKIP: takes the reply back. */
+  #muffle(start: number): void {
+    const { session } = this;
+    if (session.replyMode === 'skip next') {
+      session.replyMode = 'skip';
+      return;
+    }
+    this.server.reply.truncate(start);
+    for (const { promise } of this.#writes.splice(0)) promise.catch(() => undefined);
+    if (session.replyMode === 'skip') session.replyMode = 'on';
+  }
+
+  /** Hands over what was written so far. */
+  #emit(): void {
+    const { reply } = this.server;
+    if (reply.length === 0) return;
+    const writes = this.#writes;
+    this.#writes = [];
+    this.#queue.push(reply.take(), writes);
+  }
+
+  /** A command replies later: what was before it goes its way, what is behind it waits. */
+  #wait(result: Promise<void>, reply: ReplyWriter, start: number): void {
+    this.#isWaiting = true;
+    const { session, server } = this;
+    if (reply === server.reply) {
+      // It has written nothing yet, and will write aside.
+      reply.truncate(start);
+      session.replyApart();
+    }
+    this.#emit();
+    void this.#complete(result, session.reply);
+  }
+
+  /** Sends the reply of a command once it is there, and goes on. Never rejects. */
+  async #complete(result: Promise<void>, own: ReplyWriter): Promise<void> {
+    const { session, server } = this;
+    try {
+      await result;
+    } catch (error) {
+      own.truncate(0);
+      own.error(errorReply(error));
+    }
+    this.#isWaiting = false;
+    const writes = session.takeTracked().map((promise) => ({ start: 0, end: own.length, promise }));
+    session.reply = server.reply;
+    if (session.replyMode === 'off' || session.replyMode === 'skip') {
+      own.truncate(0);
+      if (session.replyMode === 'skip') session.replyMode = 'on';
+      for (const { promise } of writes.splice(0)) promise.catch(() => undefined);
+    }
+    if (own.length > 0) this.#queue.push(own.take(), writes);
+    this.#run();
+  }
+
+  #park(wait: (resume: () => void) => void): void {
+    this.#isParked = true;
+    wait(() => {
+      this.#isParked = false;
+      if (!this.#isWaiting) this.#run();
+    });
+  }
+
+  #send(bytes: Buffer): void {
+    if (this.#isClosed || bytes.length === 0) return;
+    this.server.counts.outputBytes += bytes.length;
+    this.socket.write(bytes);
+    if (this.#isEnding && this.isIdle) this.#finish();
+    else if (!this.#isRunning) this.#resume();
+  }
+
+  /** Reads on, or not, by how much is under way. */
+  #throttle(): void {
+    const isBusy = this.#isWaiting || this.#isParked || this.outputBytes > OUTPUT_HIGH_BYTES;
+    if (isBusy && !this.#isPaused && this.parser.pendingBytes > 0) {
+      this.#isPaused = true;
+      this.socket.pause();
+    } else if (!isBusy && this.#isPaused) {
+      this.#isPaused = false;
+      this.socket.resume();
+    }
+  }
+
+  #resume(): void {
+    if (this.#isWaiting || this.#isParked || this.outputBytes > OUTPUT_LOW_BYTES) return;
+    if (this.parser.pendingBytes > 0 || this.#isPaused) this.#run();
+  }
+
+  deliver(bytes: Buffer): void {
+    if (this.#isClosed || this.#isEnding) return;
+    // Behind the replies of the commands that are running now.
+    if (this.#isRunning) this.#emit();
+    this.#queue.push(bytes, []);
+    if (this.outputBytes > this.server.options.outputBytesMax) {
+      this.server.log.warn({ client: this.address, bytes: this.outputBytes }, 'closing a client that does not read its messages');
+      this.kill();
+    }
+  }
+
+  end(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    if (this.#isRunning) return;
+    if (!this.#isWaiting && !this.#isParked) this.#run();
+  }
+
+  #finish(): void {
+    if (this.#isClosed) return;
+    this.socket.end();
+    // Half open: it has taken all that it will get.
+    const timer = setTimeout(() => this.socket.destroy(), LINGER_MS);
+    this.socket.once('close', () => clearTimeout(timer));
+  }
+
+  kill(): void {
+    this.#isEnding = true;
+    // What came in the same piece must not run either.
+    this.parser.discard();
+    this.socket.destroy();
+  }
+
+  #closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#isEnding = true;
+    this.parser.discard();
+    for (const promise of this.session.takeTracked()) promise.catch(() => undefined);
+    this.server.forget(this);
+  }
+}
+
+function addressOf(host: string | undefined, port: number | undefined): string {
+  if (host === undefined) return 'unknown:0';
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

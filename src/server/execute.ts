@@ -1,0 +1,85 @@
+/** Running one command for a session: whether it may, queueing between MULTI and EXEC, errors as replies. */
+
+import { isPromise } from 'node:util/types';
+import { hasArity, type Command } from './command.js';
+import { errorReply } from './error-reply.js';
+import type { Session } from './session.js';
+
+/** What is run at once between MULTI and EXEC. */
+const NOT_QUEUED = new Set(['exec', 'discard', 'multi', 'watch', 'quit', 'reset']);
+/** What RESP2 clients may say while they are subscribed. */
+const WHILE_SUBSCRIBED = new Set(['subscribe', 'unsubscribe', 'psubscribe', 'punsubscribe', 'ping', 'quit', 'reset']);
+const ARGUMENTS_SHOWN_BYTES = 128;
+
+/** @returns a promise when the reply comes later; it rejects with an error whose reply is still to be written */
+export function execute(session: Session, args: Buffer[]): Promise<void> | undefined {
+  const name = args[0].latin1Slice(0, args[0].length);
+  const command = session.server.commands.find(name);
+  const refusal = command === undefined ? unknownCommand(args) : refuse(session, command, args);
+  if (refusal !== undefined || command === undefined) {
+    if (session.multi !== undefined && refusal?.startsWith('NOAUTH') !== true) session.multi.isBroken = true;
+    session.server.counts.errors++;
+    session.reply.error(refusal ?? 'ERR unknown command');
+    return undefined;
+  }
+  session.lastCommand = command.name;
+  if (session.multi !== undefined && !NOT_QUEUED.has(command.name)) {
+    session.multi.commands.push({ command, args });
+    session.reply.status('QUEUED');
+    return undefined;
+  }
+  return run(session, command, args);
+}
+
+/** Runs a command; its error is its reply. */
+export function run(session: Session, command: Command, args: Buffer[]): Promise<void> | undefined {
+  const { reply } = session;
+  const start = reply.length;
+  try {
+    const result = command.run(session, args);
+    if (result !== undefined && isPromise(result)) return result;
+  } catch (error) {
+    session.server.counts.errors++;
+    // A command that has begun to write aside, or nothing, takes that back.
+    session.reply.truncate(session.reply === reply ? start : 0);
+    session.reply.error(errorReply(error));
+  }
+  return undefined;
+}
+
+/** An argument as C shows it. */
+function upToZero(bytes: Buffer): Buffer {
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}
+
+function unknownCommand(args: readonly Buffer[]): string {
+  let shown = '';
+  for (let i = 1; i < args.length && shown.length < ARGUMENTS_SHOWN_BYTES; i++)
+    shown += `'${upToZero(args[i]).toString('latin1', 0, ARGUMENTS_SHOWN_BYTES - shown.length)}' `;
+  return `ERR unknown command '${upToZero(args[0]).toString('latin1', 0, ARGUMENTS_SHOWN_BYTES)}', with args beginning with: ${shown}`;
+}
+
+function wrongArity(name: string): string {
+  return `ERR wrong number of arguments for '${name}' command`;
+}
+
+/** Why a command may not run, if so. */
+function refuse(session: Session, command: Command, args: readonly Buffer[]): string | undefined {
+  if (command.subcommands !== undefined && args.length > 1) {
+    const name = args[1].toString('latin1', 0, ARGUMENTS_SHOWN_BYTES);
+    const arity = command.subcommands[name.toLowerCase()];
+    if (arity === undefined) return `ERR unknown subcommand '${name}'. Try ${command.name.toUpperCase()} HELP.`;
+    if (!hasArity(arity, args.length)) return wrongArity(`${command.name}|${name.toLowerCase()}`);
+  }
+  if (!hasArity(command.arity, args.length)) return wrongArity(command.name);
+  if (!session.isAuthenticated && !command.flags.includes('no_auth')) return 'NOAUTH Authentication required.';
+  if (session.multi !== undefined && command.flags.includes('no_multi')) return `ERR Command not allowed inside a transaction`;
+  if (session.protocol === 2 && session.isSubscribed && !WHILE_SUBSCRIBED.has(command.name))
+    return `ERR Can't execute '${command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context`;
+  if (session.server.leader !== undefined && command.flags.includes('write')) {
+    const { leader } = session.server;
+    return `READONLY You can't write against a read only replica.${leader === '' ? '' : ` The leader is ${leader}.`}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,216 @@
+/** The HTTP server: whether the node lives and is ready, metrics, statistics, and `/kv`. */
+
+import { once } from 'node:events';
+import { createServer as createPlainServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
+import type { FlashVector } from '../index.js';
+import { HttpError, httpErrorOf } from './http-error.js';
+import { deleteKey, getKey, keyOfPath, listKeys, putKey } from './kv-routes.js';
+import type { Log } from './log.js';
+import { isLoopback } from './loopback.js';
+import type { NodeMetrics } from './node-metrics.js';
+import type { Passwords } from './passwords.js';
+import { jsonReplacer } from './values.js';
+
+export interface HttpServerOptions {
+  host: string;
+  port: number;
+  tls: TlsOptions | undefined;
+  bodyBytesMax: number;
+  isProtected: boolean;
+  enableMetrics: boolean;
+  /** Where writes are to go: set on a follower, empty when nobody knows. */
+  leader: string | undefined;
+}
+
+/** How the node is. The store is there once it is open. */
+export interface NodeState {
+  db: () => FlashVector | undefined;
+  /** Why it is not ready, if so. */
+  unready: () => string | undefined;
+  metrics: NodeMetrics;
+}
+
+const REQUEST_TIMEOUT_MS = 60_000;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REST_TIMEOUT_MS = 2000;
+const OPEN_PATHS = new Set(['/healthz', '/readyz']);
+
+export class HttpServer {
+  readonly #server: Server;
+
+  constructor(
+    readonly options: HttpServerOptions,
+    readonly state: NodeState,
+    readonly passwords: Passwords,
+    readonly log: Log,
+  ) {
+    const handle = (request: IncomingMessage, response: ServerResponse): void => void this.#answer(request, response);
+    const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: HEADERS_TIMEOUT_MS };
+    this.#server = options.tls === undefined ? createPlainServer(limits, handle) : createTlsServer({ ...limits, ...options.tls }, handle);
+    this.#server.on('clientError', (_error, socket) => {
+      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      else socket.destroy();
+    });
+    this.#server.on('connection', (socket: Socket) => {
+      if (options.isProtected && !passwords.isSet && !isLoopback(socket.remoteAddress)) socket.destroy();
+    });
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo | null)?.port ?? this.options.port;
+  }
+
+  async listen(): Promise<void> {
+    this.#server.listen(this.options.port, this.options.host);
+    await once(this.#server, 'listening');
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on('error', () => response.destroy());
+    try {
+      await this.#route(request, response);
+    } catch (error) {
+      const answer = httpErrorOf(error);
+      if (answer.status === 500) this.log.error({ err: error, url: request.url }, 'an HTTP request failed');
+      if (response.headersSent) {
+        // The beginning is on its way: breaking off is all that is left to say.
+        response.destroy();
+        return;
+      }
+      const body = JSON.stringify({ error: { code: answer.code, message: answer.message } });
+      response.writeHead(answer.status, {
+        'Content-Type': 'application/json; charset=utf-8',
+        ...answer.headers,
+        'Content-Length': Buffer.byteLength(body),
+      });
+      response.end(request.method === 'HEAD' ? undefined : body);
+      // What is left of a body that nobody wants is read away, for a while: a client that is still sending would not see the answer.
+      if (request.complete) return;
+      request.resume();
+      const timer = setTimeout(() => request.socket.destroy(), REST_TIMEOUT_MS);
+      request.once('close', () => clearTimeout(timer));
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const [path, search = ''] = splitOnce(request.url ?? '/', '?');
+    if (!OPEN_PATHS.has(path)) await this.#authorize(request);
+    switch (path) {
+      case '/healthz':
+        allow(request, 'GET', 'HEAD');
+        sendText(request, response, 200, 'ok\n');
+        return;
+      case '/readyz': {
+        allow(request, 'GET', 'HEAD');
+        const reason = this.state.unready();
+        sendText(request, response, reason === undefined ? 200 : 503, `${reason ?? 'ready'}\n`);
+        return;
+      }
+      case '/metrics':
+        if (!this.options.enableMetrics) break;
+        allow(request, 'GET', 'HEAD');
+        response.setHeader('Content-Type', this.state.metrics.contentType);
+        sendText(request, response, 200, await this.state.metrics.text());
+        return;
+      case '/stats':
+        allow(request, 'GET', 'HEAD');
+        response.setHeader('Content-Type', 'application/json; charset=utf-8');
+        sendText(request, response, 200, `${JSON.stringify(this.#db().stats(), jsonReplacer)}\n`);
+        return;
+      case '/kv':
+      case '/kv/':
+        allow(request, 'GET', 'HEAD');
+        await listKeys(this.#db(), request, response, new URLSearchParams(search));
+        return;
+      default:
+        if (path.startsWith('/kv/')) {
+          await this.#key(request, response, keyOfPath(path.slice(4)), new URLSearchParams(search));
+          return;
+        }
+    }
+    throw new HttpError(404, 'not_found', 'there is nothing here; see /kv, /stats, /metrics, /healthz, /readyz');
+  }
+
+  async #key(request: IncomingMessage, response: ServerResponse, key: string | Buffer, query: URLSearchParams): Promise<void> {
+    allow(request, 'GET', 'HEAD', 'PUT', 'DELETE');
+    const db = this.#db();
+    if (request.method === 'GET' || request.method === 'HEAD') {
+      getKey(db, request, response, key);
+      return;
+    }
+    const { leader } = this.options;
+    if (leader !== undefined)
+      throw new HttpError(
+        421,
+        'FV_NOT_LEADER',
+        `this node is a follower and takes no writes${leader === '' ? '' : `; the leader is ${leader}`}`,
+      );
+    if (request.method === 'DELETE') await deleteKey(db, request, response, key);
+    else await putKey(db, request, response, key, query, await this.#body(request));
+  }
+
+  #db(): FlashVector {
+    const db = this.state.db();
+    if (db === undefined) throw new HttpError(503, 'not_ready', this.state.unready() ?? 'the store is not open yet');
+    return db;
+  }
+
+  /** @throws HttpError */
+  async #authorize(request: IncomingMessage): Promise<void> {
+    if (!this.passwords.isSet) return;
+    const token = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    if (token !== undefined && this.passwords.isRight(token.trim())) return;
+    const challenge = { 'WWW-Authenticate': 'Bearer realm="flashvector"' };
+    if (token === undefined) throw new HttpError(401, 'FV_AUTH', 'a bearer token is needed: the password of the node', challenge);
+    await this.passwords.delay(`${request.socket.remoteAddress ?? ''}:0`);
+    throw new HttpError(401, 'FV_AUTH', 'the bearer token is wrong', challenge);
+  }
+
+  async #body(request: IncomingMessage): Promise<Buffer> {
+    const tooLong = (): HttpError =>
+      new HttpError(413, 'too_large', `a body has at most ${this.options.bodyBytesMax} bytes`, { Connection: 'close' });
+    if (Number(request.headers['content-length'] ?? 0) > this.options.bodyBytesMax) throw tooLong();
+    const chunks: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      if (length > this.options.bodyBytesMax) throw tooLong();
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks, length);
+  }
+
+  /** Takes no more requests; resolves when those under way are answered. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    this.#server.closeIdleConnections();
+    await closed;
+  }
+
+  destroy(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+function splitOnce(text: string, at: string): [string, string?] {
+  const place = text.indexOf(at);
+  return place < 0 ? [text] : [text.slice(0, place), text.slice(place + 1)];
+}
+
+/** @throws HttpError */
+function allow(request: IncomingMessage, ...methods: string[]): void {
+  if (!methods.includes(request.method ?? ''))
+    throw new HttpError(405, 'method_not_allowed', `allowed are ${methods.join(', ')}`, { Allow: methods.join(', ') });
+}
+
+function sendText(request: IncomingMessage, response: ServerResponse, status: number, text: string): void {
+  if (!response.hasHeader('Content-Type')) response.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  response.writeHead(status, { 'Content-Length': Buffer.byteLength(text), 'Cache-Control': 'no-store' });
+  response.end(request.method === 'HEAD' ? undefined : text);
+}

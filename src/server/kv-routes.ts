@@ -1,0 +1,210 @@
+/**
+ * `/kv`: single keys and ranges as JSON.
+ *
+ *     GET    /kv/{key}       the value; `ETag` is its version, `X-Expires-At` the moment it expires
+ *     PUT    /kv/{key}       sets it; `?ttl=` in ms; `If-Match: "version"`, `If-None-Match: *`
+ *     DELETE /kv/{key}       removes it; `If-Match`
+ *     GET    /kv?prefix=&gt=&gte=&lt=&lte=&limit=&reverse=&keys=    entries in order, streamed
+ *
+ * Keys are percent-encoded. Values are JSON; bytes come and go as they are, with `Content-Type: application/octet-stream`, strings with `text/plain`, too.
+ */
+
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Entry, FlashVector, PutOptions } from '../index.js';
+import { HttpError } from './http-error.js';
+import { fromBytes, jsonReplacer } from './values.js';
+
+const KEY_BYTES_MAX = 65_535;
+const CHUNK_CHARACTERS = 64 * 1024;
+const BYTES_TYPE = 'application/octet-stream';
+const BOUNDS = ['gt', 'gte', 'lt', 'lte', 'prefix'] as const;
+const PARAMETERS = new Set<string>([...BOUNDS, 'limit', 'reverse', 'keys']);
+
+/** The store's key from a part of a path. @throws HttpError */
+export function keyOfPath(encoded: string): string | Buffer {
+  if (!/^(?:[^%]|%[0-9A-Fa-f]{2})*$/.test(encoded)) throw new HttpError(400, 'bad_key', 'the key is not percent-encoded properly');
+  // Byte by byte: a key need not be UTF-8.
+  const bytes = Buffer.from(
+    encoded.replace(/%([0-9A-Fa-f]{2})|([^%]+)/g, (_, code: string | undefined, plain: string | undefined) =>
+      code === undefined ? Buffer.from(plain ?? '').toString('latin1') : String.fromCharCode(Number.parseInt(code, 16)),
+    ),
+    'latin1',
+  );
+  if (bytes.length === 0 || bytes.length > KEY_BYTES_MAX) throw new HttpError(400, 'bad_key', `a key has 1 to ${KEY_BYTES_MAX} bytes`);
+  return fromBytes(bytes);
+}
+
+function etag(entry: Entry): string {
+  return `"${entry.lsn}"`;
+}
+
+/** The versions that a condition names; `*`: any. @throws HttpError */
+function versionsOf(header: string, name: string): '*' | number[] {
+  if (header.trim() === '*') return '*';
+  return header.split(',').map((tag) => {
+    const match = /^\s*(?:W\/)?"(\d{1,16})"\s*$/.exec(tag);
+    if (match === null)
+      throw new HttpError(400, 'bad_condition', `${name} is ${JSON.stringify(header)}; allowed are versions such as "42", and *`);
+    return Number(match[1]);
+  });
+}
+
+const stale = (): HttpError => new HttpError(412, 'precondition_failed', 'the version of the entry is another one; nothing was written');
+
+export function getKey(db: FlashVector, request: IncomingMessage, response: ServerResponse, key: string | Buffer): void {
+  const entry = db.getEntry(key);
+  if (entry === undefined) throw new HttpError(404, 'not_found', 'there is no such key');
+  const tag = etag(entry);
+  response.setHeader('ETag', tag);
+  response.setHeader('Cache-Control', 'no-cache');
+  if (entry.expiresAt !== undefined) response.setHeader('X-Expires-At', new Date(entry.expiresAt).toISOString());
+  const match = request.headers['if-match'];
+  if (match !== undefined) {
+    const versions = versionsOf(match, 'If-Match');
+    if (versions !== '*' && !versions.includes(entry.lsn)) throw stale();
+  }
+  const noneMatch = request.headers['if-none-match'];
+  if (noneMatch !== undefined) {
+    const versions = versionsOf(noneMatch, 'If-None-Match');
+    if (versions === '*' || versions.includes(entry.lsn)) {
+      response.writeHead(304).end();
+      return;
+    }
+  }
+  const { value } = entry;
+  if (value instanceof Uint8Array) {
+    response.writeHead(200, { 'Content-Type': BYTES_TYPE, 'Content-Length': value.byteLength });
+    response.end(request.method === 'HEAD' ? undefined : value);
+    return;
+  }
+  const body = Buffer.from(JSON.stringify(value, jsonReplacer) ?? 'null');
+  response.writeHead(200, { 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': body.length });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}
+
+/** The body of a PUT as the value to be stored. @throws HttpError */
+function valueOf(request: IncomingMessage, body: Buffer): unknown {
+  const type = (request.headers['content-type'] ?? 'application/json').split(';')[0].trim().toLowerCase();
+  if (type === BYTES_TYPE) return body;
+  if (type === 'text/plain') return fromBytes(body);
+  if (type !== 'application/json' && !type.endsWith('+json'))
+    throw new HttpError(
+      415,
+      'unsupported_type',
+      `Content-Type is ${JSON.stringify(type)}; allowed are application/json, text/plain and ${BYTES_TYPE}`,
+    );
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    throw new HttpError(400, 'bad_json', `the body is no JSON: ${(error as Error).message}`);
+  }
+}
+
+export async function putKey(
+  db: FlashVector,
+  request: IncomingMessage,
+  response: ServerResponse,
+  key: string | Buffer,
+  query: URLSearchParams,
+  body: Buffer,
+): Promise<void> {
+  for (const name of query.keys())
+    if (name !== 'ttl') throw new HttpError(400, 'bad_query', `there is no parameter ${JSON.stringify(name)}; allowed is ttl`);
+  const options: PutOptions = {};
+  const ttl = query.get('ttl');
+  if (ttl !== null) {
+    if (!/^\d{1,15}$/.test(ttl) || Number(ttl) === 0)
+      throw new HttpError(400, 'bad_query', `ttl is ${JSON.stringify(ttl)}; allowed is a number of milliseconds above 0`);
+    options.ttl = Number(ttl);
+  }
+  const value = valueOf(request, body);
+  const match = request.headers['if-match'];
+  const noneMatch = request.headers['if-none-match'];
+  if (match !== undefined && noneMatch !== undefined)
+    throw new HttpError(400, 'bad_condition', 'If-Match and If-None-Match exclude each other');
+  const isNew = !db.has(key);
+  let lsn: number;
+  if (match !== undefined || noneMatch !== undefined) {
+    const versions = versionsOf(match ?? noneMatch ?? '', match === undefined ? 'If-None-Match' : 'If-Match');
+    let isWritten = false;
+    lsn = await db.modify(key, (entry) => {
+      const isNamed = entry !== undefined && (versions === '*' || versions.includes(entry.lsn));
+      isWritten = isNamed === (match !== undefined);
+      return isWritten ? { value, ...options } : undefined;
+    });
+    if (!isWritten) throw stale();
+  } else {
+    lsn = await db.put(key, value, options);
+  }
+  const entry = db.getEntry(key);
+  response.writeHead(isNew ? 201 : 204, entry === undefined ? { 'X-LSN': lsn } : { ETag: etag(entry), 'X-LSN': lsn });
+  response.end();
+}
+
+export async function deleteKey(db: FlashVector, request: IncomingMessage, response: ServerResponse, key: string | Buffer): Promise<void> {
+  const match = request.headers['if-match'];
+  const versions = match === undefined ? '*' : versionsOf(match, 'If-Match');
+  let outcome: 'gone' | 'absent' | 'stale' = 'absent';
+  await db.modify(key, (entry) => {
+    outcome = entry === undefined ? 'absent' : versions === '*' || versions.includes(entry.lsn) ? 'gone' : 'stale';
+    return outcome === 'gone' ? null : undefined;
+  });
+  if ((outcome as string) === 'stale') throw stale();
+  if ((outcome as string) === 'absent') throw match === undefined ? new HttpError(404, 'not_found', 'there is no such key') : stale();
+  response.writeHead(204).end();
+}
+
+export async function listKeys(db: FlashVector, request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
+  const range: Record<string, string | Buffer | boolean | number> = {};
+  for (const name of query.keys()) {
+    if (!PARAMETERS.has(name))
+      throw new HttpError(400, 'bad_query', `there is no parameter ${JSON.stringify(name)}; allowed are ${[...PARAMETERS].join(', ')}`);
+  }
+  for (const name of BOUNDS) {
+    const bound = query.get(name);
+    if (bound !== null && bound !== '') range[name] = bound;
+  }
+  const limit = query.get('limit');
+  if (limit !== null) {
+    if (!/^\d{1,15}$/.test(limit))
+      throw new HttpError(400, 'bad_query', `limit is ${JSON.stringify(limit)}; allowed is a number of entries`);
+    range.limit = Number(limit);
+  }
+  range.reverse = isTrue(query, 'reverse');
+  const wantsKeysOnly = isTrue(query, 'keys');
+  const source: AsyncIterable<unknown> = wantsKeysOnly ? db.keys(range) : db.entries(range);
+  response.writeHead(200, { 'Content-Type': 'application/json; charset=utf-8' });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  let text = '[';
+  let isFirst = true;
+  for await (const item of source) {
+    if (response.destroyed) return;
+    const line = wantsKeysOnly ? JSON.stringify(keyText(item as string | Uint8Array)) : entryText(item as [string | Uint8Array, unknown]);
+    text += `${isFirst ? '' : ',\n'}${line}`;
+    isFirst = false;
+    if (text.length < CHUNK_CHARACTERS) continue;
+    if (!response.write(text)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+    text = '';
+  }
+  response.end(`${text}]\n`);
+}
+
+function entryText([key, value]: [string | Uint8Array, unknown]): string {
+  return JSON.stringify({ key: keyText(key), value }, jsonReplacer);
+}
+
+/** A key that is not UTF-8 is shown in base64. */
+function keyText(key: string | Uint8Array): string | { base64: string } {
+  return typeof key === 'string' ? key : { base64: Buffer.from(key).toString('base64') };
+}
+
+function isTrue(query: URLSearchParams, name: string): boolean {
+  const value = query.get(name);
+  if (value === null || value === 'false' || value === '0') return false;
+  if (value === '' || value === 'true' || value === '1') return true;
+  throw new HttpError(400, 'bad_query', `${name} is ${JSON.stringify(value)}; allowed is true or false`);
+}
