@@ -1,0 +1,97 @@
+/** The command line: data commands on a folder and on a node, exit codes, loading and dumping real documents. */
+
+import { spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import t from 'tap';
+import { CLI, startNode } from '../support/node-harness.js';
+import { tempFolder } from '../support/temp.js';
+
+interface Result {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Not spawnSync where the node is in this process: it has to answer meanwhile. */
+function run(cwd: string, ...args: string[]): Promise<Result> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [CLI, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk) => (stdout += String(chunk)));
+    child.stderr.on('data', (chunk) => (stderr += String(chunk)));
+    child.on('close', (status) => resolve({ status, stdout, stderr }));
+  });
+}
+
+const documents = Array.from({ length: 500 }, (_, i) => ({
+  Package: `package-${String(i).padStart(4, '0')}`,
+  Size: i,
+  Tags: ['x', i % 7],
+}));
+const ndjson = documents.map((document) => JSON.stringify(document)).join('\n');
+
+for (const where of ['a folder', 'a node'] as const) {
+  void t.test(`data commands on ${where}`, async (t) => {
+    const cwd = tempFolder(t);
+    const target = where === 'a node' ? ['--connect', `127.0.0.1:${(await startNode(t)).port}`] : ['--dir', path.join(cwd, 'store')];
+    const flashvector = (...args: string[]): Promise<Result> => run(cwd, ...args, ...target);
+    t.same(await flashvector('put', 'greeting', 'hello'), { status: 0, stdout: '', stderr: '' });
+    t.same(await flashvector('get', 'greeting'), { status: 0, stdout: 'hello\n', stderr: '' });
+    t.equal((await flashvector('put', 'object', '{"a":[1]}', '--value-json')).status, 0);
+    t.equal((await flashvector('get', 'absent')).status, 1);
+    t.equal((await flashvector('del', 'greeting')).status, 0);
+    t.equal((await flashvector('del', 'greeting')).status, 1);
+    fs.writeFileSync(path.join(cwd, 'packages.ndjson.gz'), gzipSync(ndjson));
+    const loaded = JSON.parse((await flashvector('load', 'packages.ndjson.gz', '--key', 'Package', '--json')).stdout) as {
+      entries: number;
+    };
+    t.equal(loaded.entries, 500);
+    t.match((await flashvector('scan', '--prefix', 'package-01', '--limit', '2', '--keys')).stdout, 'package-0100\npackage-0101\n');
+    t.match((await flashvector('scan', '--gt', 'package-0497', '--reverse', '--keys')).stdout, 'package-0499\npackage-0498\n');
+    t.equal((await flashvector('scan', '--json')).stdout.trimEnd().split('\n').length, 501);
+    t.equal((await flashvector('dump', '--out', 'dump.ndjson.gz')).status, 0);
+    const dumped = gunzipSync(fs.readFileSync(path.join(cwd, 'dump.ndjson.gz')))
+      .toString()
+      .trimEnd()
+      .split('\n');
+    t.equal(dumped.length, 501);
+    const first = JSON.parse(dumped[1]) as { key: string; value: unknown };
+    t.equal(first.key, 'package-0000');
+    t.same(typeof first.value === 'string' ? JSON.parse(first.value) : first.value, documents[0]);
+    t.equal((await flashvector('dump', '--out', 'dump.ndjson.gz')).status, 2, 'what is there is not overwritten');
+    t.match((await flashvector('stats')).stdout, /entries +501/);
+    t.match(JSON.parse((await flashvector('bench', '--count', '2000', '--json')).stdout), { count: 2000 });
+    fs.writeFileSync(path.join(cwd, 'bad.ndjson'), '{"Package":"a"}\n{"x":1}\n');
+    t.match((await flashvector('load', 'bad.ndjson', '--key', 'Package')).stderr, /bad\.ndjson:2 has no field "Package"/);
+    fs.writeFileSync(path.join(cwd, 'worse.ndjson'), '{');
+    t.match(await flashvector('load', 'worse.ndjson'), { status: 2, stderr: /worse\.ndjson:1 is no JSON/ });
+    t.match(await flashvector('load', 'absent.ndjson'), { status: 2, stderr: /ENOENT/ });
+  });
+}
+
+void t.test('usage, help, versions, and what cannot be reached', async (t) => {
+  const cwd = tempFolder(t);
+  const flashvector = (...args: string[]): Result => spawnSync(process.execPath, [CLI, ...args], { cwd, encoding: 'utf8' });
+  t.match(flashvector('--help'), { status: 0, stdout: /usage: flashvector COMMAND/ });
+  t.match(flashvector('--version'), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+  t.match(flashvector(), { status: 2, stderr: /a command is missing/ });
+  t.match(flashvector('nope'), { status: 2, stderr: /no command "nope"/ });
+  t.match(flashvector('get'), { status: 2, stderr: /get takes a key/ });
+  t.match(flashvector('scan', '--limit', 'x'), { status: 2, stderr: /--limit is "x"/ });
+  t.match(flashvector('get', 'a', '--dir', 'absent'), { status: 2, stderr: /FV_/ });
+  t.match(flashvector('get', 'a', '--connect', '127.0.0.1:1'), { status: 2, stderr: /ECONNREFUSED|closed/ });
+  t.equal(fs.existsSync(path.join(cwd, 'absent')), false);
+});
+
+void t.test('backup, verify and inspect', async (t) => {
+  const cwd = tempFolder(t);
+  const flashvector = (...args: string[]): Result => spawnSync(process.execPath, [CLI, ...args], { cwd, encoding: 'utf8' });
+  flashvector('put', 'a', '1', '--dir', 'store');
+  t.match(flashvector('backup', 'store', '--out', 'copy'), { status: 0, stdout: /1 entries copied/ });
+  t.match(flashvector('verify', 'copy'), { status: 0, stdout: /no problems/ });
+  t.match(flashvector('get', 'a', '--dir', 'copy'), { status: 0, stdout: '1\n' });
+  t.ok(Array.isArray(JSON.parse(flashvector('inspect', 'copy', '--json').stdout)));
+});
