@@ -27,6 +27,7 @@ const WORKLOADS: Record<string, () => Promise<{ workload: Workload }>> = {
   overhead: () => import('./overhead.js'),
   'loop-delay': () => import('./loop-delay.js'),
   recovery: () => import('./recovery.js'),
+  server: () => import('./server.js'),
 };
 
 class UsageError extends Error {}

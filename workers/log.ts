@@ -20,6 +20,7 @@ export interface LogTask {
   storeId: Uint8Array;
   segmentBytes: number;
   syncIntervalMs: number;
+  commitDelayMs: number;
   end: LogEnd;
   control: SharedArrayBuffer;
   ring: SharedArrayBuffer;
@@ -36,6 +37,7 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
     take: (bytesMax) => reader.take(bytesMax),
     release: () => reader.release(),
     gather: () => reader.gather(),
+    linger: (ms) => reader.linger(ms),
     beat: () => {
       Atomics.add(words, L.CONTROL_LOG_HEARTBEAT, 1);
     },
@@ -95,6 +97,7 @@ export default async function log(task: LogTask): Promise<void> {
     };
     const settings = {
       syncIntervalMs: task.syncIntervalMs,
+      commitDelayMs: task.commitDelayMs,
       frameBytesMax: FRAME_BYTES_MAX,
       groupBytesMax: GROUP_BYTES_MAX,
       lastLsn: task.end.lastLsn,

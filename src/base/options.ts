@@ -26,6 +26,11 @@ export interface OpenOptions {
   durability?: Durability;
   /** Longest time that an `interval` write stays unsynced, in ms, 1 to 60,000. 100. */
   syncIntervalMs?: number;
+  /**
+   * After a group of eight and more writes whose writers waited for it, the log pauses for so many µs, 0 to 100,000, before it takes the next one. For many
+   * writers that each wait for their own write and are far away, as clients of a server are: their writes then make one group. Others only wait longer. 0.
+   */
+  commitDelayUs?: number;
   /** Number of shards, a power of two, 1 to 256. 16. */
   shards?: number;
   /**
@@ -102,6 +107,7 @@ const durability: Rule = {
 const RULES: Record<keyof OpenOptions, Rule> = {
   durability,
   syncIntervalMs: integer(1, 60_000),
+  commitDelayUs: integer(0, 100_000),
   shards: powerOfTwo(1, 256),
   maxMemoryBytes: integer(MIB, Number.MAX_SAFE_INTEGER),
   eviction: { allowed: "'none', 'lru' or 'ttl'", check: (value) => value === 'none' || value === 'lru' || value === 'ttl' },
@@ -142,6 +148,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
   const resolved: ResolvedOptions = {
     durability: options.durability ?? 'sync',
     syncIntervalMs: options.syncIntervalMs ?? 100,
+    commitDelayUs: options.commitDelayUs ?? 0,
     shards: options.shards ?? 16,
     maxMemoryBytes: options.maxMemoryBytes ?? Number.MAX_SAFE_INTEGER,
     eviction: options.eviction ?? 'none',

@@ -32,6 +32,7 @@ export interface NodeSettings {
   EnableMetrics: boolean;
   Durability: 'sync' | 'interval' | 'memory';
   SyncIntervalMs: number;
+  CommitDelayUs: number;
   SnapshotIntervalSeconds: number;
   CheckpointLogBytes: number | undefined;
   MaxMemoryBytes: number | undefined;
@@ -146,6 +147,12 @@ const MADE: Record<keyof NodeSettings, Made> = {
     'sync',
   ),
   SyncIntervalMs: integer('Longest time that a write stays unsynced with "interval".', 1, 60_000, 100),
+  CommitDelayUs: integer(
+    'Pause of the log after a group of writes, so that clients that wait for theirs can write again.',
+    0,
+    100_000,
+    250,
+  ),
   SnapshotIntervalSeconds: integer('Longest time between checkpoints while anything is written; 0: none by time.', 0, 31_536_000, 300),
   CheckpointLogBytes: integer('Bytes of log after which a checkpoint is made.', 65_536, Number.MAX_SAFE_INTEGER),
   MaxMemoryBytes: integer('Cap on the memory of the store. No cap.', MIB, Number.MAX_SAFE_INTEGER),

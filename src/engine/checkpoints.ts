@@ -83,6 +83,8 @@ const PARTS_MIN = 4;
 const LONG_BYTES = 128 * 1024 * 1024;
 /** Bytes of log a second from which on the store counts as being written to. */
 const BUSY_BYTES = 1024 * 1024;
+/** Share of its time that the owner's thread works from which on it is busy. */
+const BUSY_SHARE = 0.5;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
@@ -123,6 +125,9 @@ export class Checkpointer {
   #lastError: Error | undefined;
   /** Bytes logged a second, as of the last look; and the look itself. */
   #logRate = 0;
+  /** Share of its time that the owner's thread was at work, between the last two looks. */
+  #utilization = 0;
+  #lookedUtilization = performance.eventLoopUtilization();
   #lookedMs = 0;
   #lookedBytes = 0;
   /** Requests of attached threads that have been served. */
@@ -258,6 +263,9 @@ export class Checkpointer {
     const now = performance.now();
     if (now - this.#lookedMs >= LOOK_MS / 2) {
       this.#logRate = ((logged - this.#lookedBytes) * 1000) / (now - this.#lookedMs);
+      const utilization = performance.eventLoopUtilization();
+      this.#utilization = performance.eventLoopUtilization(utilization, this.#lookedUtilization).utilization;
+      this.#lookedUtilization = utilization;
       this.#lookedMs = now;
       this.#lookedBytes = logged;
     }
@@ -405,10 +413,10 @@ export class Checkpointer {
     return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
   }
 
-  /** Parts written at once: while the store is being written to, some processors stay free for who writes. */
+  /** Parts written at once: while the store is being written to, or its thread is at work, some processors stay free for that. */
   #lanes(): number {
     const { threads } = this.pool;
-    return this.#logRate > BUSY_BYTES ? Math.max(1, threads >>> 1) : threads;
+    return this.#logRate > BUSY_BYTES || this.#utilization > BUSY_SHARE ? Math.max(1, threads >>> 1) : threads;
   }
 
   async #task(task: CheckpointTask): Promise<CheckpointDone> {

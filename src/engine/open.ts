@@ -225,6 +225,7 @@ class Opening {
       storeId,
       segmentBytes: options.walSegmentBytes,
       syncIntervalMs: options.syncIntervalMs,
+      commitDelayMs: options.commitDelayUs / 1000,
       end: summary.end,
       control: handle.control,
       ring: handle.ring,

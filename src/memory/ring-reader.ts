@@ -185,6 +185,20 @@ export class RingReader {
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
   }
 
+  /**
+   * After a group of several whose writers have just been told: they write again soon, and if this thread took the first of them at once, the
+   * others would wait for a sync of their own. Not when anybody wants something else. Nobody wakes it: a wake costs the writers more than it would save.
+   */
+  linger(ms: number): void {
+    const words = this.control.words;
+    const isCalled =
+      Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
+      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
+    if (!isCalled) Atomics.wait(words, L.CONTROL_LOG_WAKE, Atomics.load(words, L.CONTROL_LOG_WAKE), ms);
+  }
+
   #published(): boolean {
     const position = this.#position;
     if (Atomics.load(this.control.words, L.CONTROL_RING_HEAD) === position) return false;

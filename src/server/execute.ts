@@ -13,8 +13,11 @@ const ARGUMENTS_SHOWN_BYTES = 128;
 
 /** @returns a promise when the reply comes later; it rejects with an error whose reply is still to be written */
 export function execute(session: Session, args: Buffer[]): Promise<void> | undefined {
-  const name = args[0].latin1Slice(0, args[0].length);
-  const command = session.server.commands.find(name);
+  const [name] = args;
+  // The parser gives the same object for the same name as before.
+  const command = name === session.lastName ? session.lastFound : session.server.commands.find(name.latin1Slice(0, name.length));
+  session.lastName = name;
+  session.lastFound = command;
   const refusal = command === undefined ? unknownCommand(args) : refuse(session, command, args);
   if (refusal !== undefined || command === undefined) {
     if (session.multi !== undefined && refusal?.startsWith('NOAUTH') !== true) session.multi.isBroken = true;

@@ -44,6 +44,11 @@ export function storeKey(database: number, key: Buffer): string | Uint8Array {
   return typeof own === 'string' ? PREFIXES[database] + own : Buffer.concat([Buffer.from(PREFIXES[database]), own]);
 }
 
+/** The same, for looking up only: strings and their bytes are the same key, and bytes are at hand. @throws CommandError */
+export function lookUpKey(database: number, key: Buffer): string | Uint8Array {
+  return database === 0 && key.length !== 0 && key.length <= KEY_BYTES_MAX && key[0] !== BANG ? key : storeKey(database, key);
+}
+
 /** The bytes of a key of a database, from the store's key. */
 export function ownKey(database: number, key: string | Uint8Array): Buffer {
   const bytes = typeof key === 'string' ? Buffer.from(key) : Buffer.from(key.buffer, key.byteOffset, key.byteLength);

@@ -130,6 +130,7 @@ export class FlashVectorNode {
     const options: OpenOptions = {
       durability: settings.Durability,
       syncIntervalMs: settings.SyncIntervalMs,
+      commitDelayUs: settings.CommitDelayUs,
       snapshotIntervalSeconds: settings.SnapshotIntervalSeconds,
       eviction: settings.Eviction,
       shards: settings.Shards,

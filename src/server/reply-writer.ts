@@ -85,12 +85,18 @@ export class ReplyWriter {
 
   /** The same from a string, in UTF-8. */
   text(text: string): void {
-    const length = Buffer.byteLength(text);
-    this.#room(HEAD_BYTES_MAX + length + CRLF_BYTES);
+    const { length } = text;
+    this.#room(HEAD_BYTES_MAX + length * 3 + CRLF_BYTES);
+    const start = this.#at;
     this.#head(0x24, length);
-    if (length === text.length) this.#buffer.latin1Write(text, this.#at, length);
-    else this.#buffer.utf8Write(text, this.#at, length);
-    this.#at += length;
+    const written = this.#buffer.utf8Write(text, this.#at, length * 3);
+    if (written !== length) {
+      // Not ASCII: the length is known only now.
+      this.#at = start;
+      this.#head(0x24, written);
+      this.#buffer.utf8Write(text, this.#at, written);
+    }
+    this.#at += written;
     this.#end();
   }
 

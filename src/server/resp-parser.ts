@@ -16,6 +16,8 @@ const STAR = 0x2a;
 const DOLLAR = 0x24;
 const MINUS = 0x2d;
 const NONE = Buffer.alloc(0);
+/** Names longer than this are of no command. */
+const NAME_BYTES_MAX = 32;
 /** What may come from who has not said the password. */
 const STRANGER_ARGUMENTS_MAX = 10;
 const STRANGER_BULK_BYTES_MAX = 16_384;
@@ -41,6 +43,8 @@ export class RespParser {
   /** Bytes from `#at` on without which nothing can go on. */
   #needed = 0;
   #args: Buffer[] = [];
+  /** The name of the last command. */
+  #lastName = Buffer.alloc(0);
   /** Arguments still to come of the command under way. */
   #left = 0;
   /** Length of the argument under way, or -1 before it is known. */
@@ -123,12 +127,29 @@ export class RespParser {
         this.#needed = this.#bulk + 2;
         return false;
       }
-      this.#args.push(this.#buffer.subarray(this.#at, end));
+      this.#args.push(this.#args.length === 0 ? this.#name(end) : this.#buffer.subarray(this.#at, end));
       this.#at = end + 2;
       this.#bulk = -1;
       this.#left--;
     }
     return true;
+  }
+
+  /** The command's name. Most often it is the one before, and then it is the same object: nothing is made, and the table need not be asked. */
+  #name(end: number): Buffer {
+    const buffer = this.#buffer;
+    const last = this.#lastName;
+    const length = end - this.#at;
+    if (length === last.length) {
+      let i = 0;
+      while (i < length && buffer[this.#at + i] === last[i]) i++;
+      if (i === length) return last;
+    }
+    const name = buffer.subarray(this.#at, end);
+    // A copy, so that no chunk is kept for it.
+    if (length > NAME_BYTES_MAX) return name;
+    this.#lastName = Buffer.from(name);
+    return this.#lastName;
   }
 
   /** Puts the pieces together, if what is needed is there. */

@@ -63,6 +63,9 @@ export class Session {
   readonly createdMs = Date.now();
   lastCommandMs = Date.now();
   lastCommand = 'NULL';
+  /** The name last looked up, and what was found. */
+  lastName: Buffer | undefined;
+  lastFound: Command | undefined;
   /** What happens once the transaction under way is committed. */
   afterCommit: (() => void)[] | undefined;
   /** The writes of the command under way. */

@@ -3,7 +3,7 @@
  */
 
 import type { Entry, FlashVector, Replacement, TransactionView } from '../index.js';
-import { isOf, isOfNumbered, ownKey, prefixOf, storeKey } from './key-spaces.js';
+import { isOf, isOfNumbered, lookUpKey, ownKey, prefixOf, storeKey } from './key-spaces.js';
 import type { Session } from './session.js';
 
 export type Modifier = (entry: Entry | undefined) => Replacement | null | undefined;
@@ -107,11 +107,11 @@ export class DirectStore extends RangedStore implements CommandStore {
   }
 
   get(key: Buffer): unknown {
-    return this.#db.get(this.#key(key));
+    return this.#db.get(lookUpKey(this.session.database, key));
   }
 
   has(key: Buffer): boolean {
-    return this.#db.has(this.#key(key));
+    return this.#db.has(lookUpKey(this.session.database, key));
   }
 
   entry(key: Buffer): Entry | undefined {

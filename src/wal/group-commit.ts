@@ -3,7 +3,8 @@
  *
  * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
  * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
- * grow with the load. Only records that nobody waits for (durability `memory`) are left to gather.
+ * grow with the load. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
+ * of several is given that time to write again, so that one group follows the other instead of two halves.
  *
  * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
  * loop reports the failure and ends. A failed sync is never tried again, because the kernel may
@@ -33,6 +34,8 @@ export interface RecordSource {
   release(): void;
   /** Sleeps for a moment so that records gather. Called when nobody waits. */
   gather(): void;
+  /** Sleeps for a moment after a group of several was acknowledged, so that their writers can write again. */
+  linger(ms: number): void;
   /** Sleeps until there is work or `timeoutMs` have passed. */
   wait(timeoutMs: number): void;
   /** Whether the loop is to end once everything is written. */
@@ -59,6 +62,8 @@ export interface CommitObserver {
 export interface CommitSettings {
   /** Longest time that written records stay unsynced. */
   syncIntervalMs: number;
+  /** Pause after a group of several that somebody waited for. 0: none. */
+  commitDelayMs: number;
   /** Largest frame, in bytes, but for a single record that is larger. */
   frameBytesMax: number;
   /** Bytes written after which a group is synced although more is there to be taken. */
@@ -68,6 +73,8 @@ export interface CommitSettings {
 }
 
 const IDLE_MS = 1000;
+/** Records of a group from which on its writers are waited for: one at a time is never kept waiting. */
+const LINGER_RECORDS = 8;
 /**
  * Longest that a record may stay reserved and not published. Its thread is dead then, and nobody saw it
  * die: nothing behind the record can be logged.
@@ -91,6 +98,7 @@ export function runGroupCommit(
   let bytesUnsynced = 0;
   /** What is written has been told to those who wait. */
   let announced = true;
+  let groupRecords = 0;
   /** Since when a reserved record has kept the loop from going on; 0: none does. */
   let holeSince = 0;
 
@@ -134,13 +142,17 @@ export function runGroupCommit(
       writtenLsn = run.lastLsn;
       syncWanted ||= run.wantsSync;
       bytesUnsynced += bytes;
+      groupRecords += run.records;
       const groupGoesOn = run.more && bytesUnsynced < settings.groupBytesMax;
       source.release();
       announced = !groupGoesOn;
       if (groupGoesOn) continue;
+      const isWaitedFor = syncWanted;
       if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
       else source.progress(writtenLsn, durableLsn);
       if (!run.wantsAck && !run.more) source.gather();
+      else if (isWaitedFor && settings.commitDelayMs > 0 && groupRecords >= LINGER_RECORDS) source.linger(settings.commitDelayMs);
+      groupRecords = 0;
       continue;
     }
     if (!announced) {

@@ -119,6 +119,7 @@ export class HarnessStore {
       take: (bytesMax) => reader.take(bytesMax),
       release: () => reader.release(),
       gather: () => undefined,
+      linger: () => undefined,
       beat: () => undefined,
       wait: sleep,
       stopping: false,
@@ -140,7 +141,13 @@ export class HarnessStore {
     };
     const observer = { frame: () => undefined, sync: () => undefined, segments: () => undefined };
     // Every group is synced before the loop sleeps, so what is written is durable when it starts again.
-    const settings = { syncIntervalMs: 0, frameBytesMax: FRAME_BYTES_MAX, groupBytesMax: FRAME_BYTES_MAX, lastLsn: this.lastLsn };
+    const settings = {
+      syncIntervalMs: 0,
+      commitDelayMs: 0,
+      frameBytesMax: FRAME_BYTES_MAX,
+      groupBytesMax: FRAME_BYTES_MAX,
+      lastLsn: this.lastLsn,
+    };
     try {
       runGroupCommit(source, this.log, observer, settings, () => 0);
     } catch (error) {

@@ -60,6 +60,8 @@ class Source implements RecordSource {
   release(): void {}
   wait(): void {}
   gather(): void {}
+
+  linger(): void {}
   beat(): void {}
   /** Asks for a new segment each time that so many records have been taken. */
   rotateEvery = Infinity;
@@ -79,7 +81,7 @@ class Source implements RecordSource {
 }
 
 const silent = { frame: (): void => undefined, sync: (): void => undefined, segments: (): void => undefined };
-const settings = { syncIntervalMs: 1000, frameBytesMax: 1 << 20, groupBytesMax: 2 << 20, lastLsn: 0 };
+const settings = { syncIntervalMs: 1000, commitDelayMs: 0, frameBytesMax: 1 << 20, groupBytesMax: 2 << 20, lastLsn: 0 };
 
 function write(folder: string, faults: Faults, source: Source): Error | undefined {
   try {
