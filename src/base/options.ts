@@ -73,6 +73,8 @@ export interface OpenOptions {
   createIfMissing?: boolean;
   /** Refuses a store that exists. `false`. */
   errorIfExists?: boolean;
+  /** SIGINT and SIGTERM close the store before they end the process; a second one ends it at once. In the main thread only. `false`. */
+  handleSignals?: boolean;
   /** Called from time to time while the store recovers. */
   onProgress?: (progress: RecoveryProgress) => void;
 }
@@ -121,6 +123,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   readOnly: boolean,
   createIfMissing: boolean,
   errorIfExists: boolean,
+  handleSignals: boolean,
   onProgress: { allowed: 'a function', check: (value) => typeof value === 'function' },
 };
 
@@ -162,6 +165,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     readOnly: options.readOnly ?? false,
     createIfMissing: options.createIfMissing ?? true,
     errorIfExists: options.errorIfExists ?? false,
+    handleSignals: options.handleSignals ?? false,
     onProgress: options.onProgress,
   };
   if (resolved.readOnly && resolved.errorIfExists) {

@@ -28,6 +28,7 @@ import type { StoreHandle } from './handle.js';
 import { createMemory, growingBytes } from './memory.js';
 import { Pool } from './pool.js';
 import { Recovery } from './recovery.js';
+import { closeOnSignals } from './signals.js';
 import { ThreadWatch } from './threads.js';
 import { Writer } from './writer.js';
 import { systemThreadId } from '../platform/thread-life.js';
@@ -63,7 +64,9 @@ export async function openIn(environment: Environment, directory: string, option
   }
   const opening = new Opening(environment, path.resolve(directory), resolveOptions(options));
   try {
-    return await opening.run();
+    const db = await opening.run();
+    if (opening.options.handleSignals) closeOnSignals(db);
+    return db;
   } catch (error) {
     await opening.undo();
     throw error;

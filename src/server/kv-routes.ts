@@ -9,8 +9,9 @@
  * Keys are percent-encoded. Values are JSON; bytes come and go as they are, with `Content-Type: application/octet-stream`, strings with `text/plain`, too.
  */
 
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { Entry, FlashVector, PutOptions } from '../index.js';
 import { HttpError } from './http-error.js';
 import { fromBytes, jsonReplacer } from './values.js';
@@ -179,18 +180,25 @@ export async function listKeys(db: FlashVector, request: IncomingMessage, respon
     response.end();
     return;
   }
+  // A client that goes away ends the reading, too.
+  await pipeline(Readable.from(chunksOf(source, wantsKeysOnly), { objectMode: false }), response).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+  });
+}
+
+/** A JSON array in pieces, an entry a line. */
+async function* chunksOf(source: AsyncIterable<unknown>, keysOnly: boolean): AsyncGenerator<string> {
   let text = '[';
   let isFirst = true;
   for await (const item of source) {
-    if (response.destroyed) return;
-    const line = wantsKeysOnly ? JSON.stringify(keyText(item as string | Uint8Array)) : entryText(item as [string | Uint8Array, unknown]);
+    const line = keysOnly ? JSON.stringify(keyText(item as string | Uint8Array)) : entryText(item as [string | Uint8Array, unknown]);
     text += `${isFirst ? '' : ',\n'}${line}`;
     isFirst = false;
     if (text.length < CHUNK_CHARACTERS) continue;
-    if (!response.write(text)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+    yield text;
     text = '';
   }
-  response.end(`${text}]\n`);
+  yield `${text}]\n`;
 }
 
 function entryText([key, value]: [string | Uint8Array, unknown]): string {

@@ -133,7 +133,8 @@ export class DirectStore extends RangedStore implements CommandStore {
 
   modify(key: Buffer, fn: Modifier, reply: () => void): Promise<void> | undefined {
     let failure: unknown;
-    let isWritten = false;
+    // Until it has been asked: what the store refuses at once is not asked at all.
+    let isWritten = true;
     const storedKey = this.#key(key);
     const { watches } = this.session.server;
     const promise = this.#db.modify(storedKey, (entry) => {

@@ -1,5 +1,8 @@
-/** `modify`, moments of expiry, entries inside transactions, and being told that writes wait. */
+/** `modify`, moments of expiry, entries inside transactions, being told that writes wait, metrics, signals. */
 
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { open } from '../../src/index.js';
 import { tempFolder } from '../support/temp.js';
@@ -132,4 +135,17 @@ void t.test('metrics are text for Prometheus', async (t) => {
   for (let i = 1; i < bounds.length - 1; i++)
     t.ok(Number(bounds[i][1]) > Number(bounds[i - 1][1]) && Number(bounds[i][2]) >= Number(bounds[i - 1][2]));
   await db.close();
+});
+
+void t.test('handleSignals: the store is closed before the signal ends the process', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    const folder = tempFolder(t);
+    const child = fork(fileURLToPath(new URL('../fixture/handle-signals.js', import.meta.url)), [folder]);
+    await once(child, 'message');
+    child.kill(signal);
+    t.same(await once(child, 'exit'), [null, signal]);
+    const db = await open(folder);
+    t.equal(db.size, 1000);
+    await db.close();
+  }
 });

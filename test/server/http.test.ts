@@ -89,6 +89,28 @@ void t.test('ranges are streamed in order', async (t) => {
   for (const query of ['limit=x', 'nope=1', 'reverse=maybe']) t.equal(code(await ask(node, 'GET', `/kv?${query}`)), 'bad_query');
 });
 
+void t.test('a long range to a slow reader, and to one that goes away, leaves nothing behind', async (t) => {
+  const node = await startNode(t, { HttpAddr: ':0', Durability: 'memory' });
+  for (let i = 0; i < 20_000; i++) void node.node.db?.put(`k${i}`, 'v'.repeat(500));
+  const warnings: Error[] = [];
+  const warn = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', warn);
+  t.teardown(() => process.off('warning', warn));
+  t.equal((JSON.parse((await ask(node, 'GET', '/kv')).body) as unknown[]).length, 20_000);
+  await new Promise<void>((resolve) => {
+    const request = http.get({ port: node.httpPort, host: '127.0.0.1', path: '/kv' }, (response) => {
+      response.once('data', () => {
+        response.destroy();
+        resolve();
+      });
+    });
+    request.on('error', () => undefined);
+  });
+  for (let i = 0; i < 200 && node.node.db?.stats().snapshots.open !== 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.equal(node.node.db?.stats().snapshots.open, 0);
+  t.same(warnings, []);
+});
+
 void t.test('what is wrong gets its status and says what is allowed', async (t) => {
   const node = await startNode(t, { HttpAddr: ':0', MaxHttpBodyBytes: 1024 });
   const cases: [method: string, path: string, body: string | undefined, headers: http.OutgoingHttpHeaders, status: number, code: string][] =

@@ -60,8 +60,11 @@ class Source implements RecordSource {
   release(): void {}
   wait(): void {}
   gather(): void {}
-
-  linger(): void {}
+  /** Pauses, each with how many records had been handed out before. */
+  readonly lingered: number[] = [];
+  linger(ms: number): void {
+    if (ms > 0) this.lingered.push(this.#at);
+  }
   beat(): void {}
   /** Asks for a new segment each time that so many records have been taken. */
   rotateEvery = Infinity;
@@ -83,7 +86,7 @@ class Source implements RecordSource {
 const silent = { frame: (): void => undefined, sync: (): void => undefined, segments: (): void => undefined };
 const settings = { syncIntervalMs: 1000, commitDelayMs: 0, frameBytesMax: 1 << 20, groupBytesMax: 2 << 20, lastLsn: 0 };
 
-function write(folder: string, faults: Faults, source: Source): Error | undefined {
+function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0): Error | undefined {
   try {
     const writer = new SegmentWriter(
       createFileSystem(faults),
@@ -91,7 +94,7 @@ function write(folder: string, faults: Faults, source: Source): Error | undefine
       { directory: folder, storeId, segmentBytes: SEGMENT },
       { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 },
     );
-    runGroupCommit(source, writer, silent, settings, () => performance.now());
+    runGroupCommit(source, writer, silent, { ...settings, commitDelayMs }, () => performance.now());
     writer.close();
     return undefined;
   } catch (error) {
@@ -117,6 +120,25 @@ function workload(seed: number): Source {
   const sizes = Array.from({ length: 120 }, (_, i) => (i === 60 ? 200 * 1024 : 16 + 8 * Math.floor(random() * 400)));
   return new Source(sizes, () => 1 + Math.floor(random() * 6));
 }
+
+void t.test('a commit delay follows groups of eight and more, and no others', (t) => {
+  const runs = [1, 8, 7, 20, 1];
+  const make = (): Source => {
+    let next = 0;
+    return new Source(
+      Array.from({ length: 37 }, () => 64),
+      () => runs[next++],
+    );
+  };
+  const delayed = make();
+  t.equal(write(tempFolder(t), {}, delayed, 0.25), undefined);
+  t.same(delayed.lingered, [9, 36]);
+  t.equal(delayed.acknowledged, 37);
+  const undelayed = make();
+  t.equal(write(tempFolder(t), {}, undelayed), undefined);
+  t.same(undelayed.lingered, []);
+  t.end();
+});
 
 void t.test('writes, rotates, ends clean, and reads back', (t) => {
   const folder = tempFolder(t);
