@@ -1,5 +1,5 @@
 /**
- * The quickstart, and what `npm start` runs: stores every `package.json` under `node_modules`, durably, from three
+ * The quickstart, `npm run quickstart`: stores every `package.json` under `node_modules`, durably, from three
  * threads at once; reads all of them back from all three; closes, reopens, and proves that nothing is missing.
  * Ends with code 1 if anything is.
  */
