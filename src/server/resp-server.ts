@@ -16,6 +16,7 @@ import { connectionCommands } from './commands/connection.js';
 import { counterCommands } from './commands/counters.js';
 import { expiryCommands } from './commands/expiry.js';
 import { flashVectorCommands } from './commands/fv.js';
+import { introspectionCommands } from './commands/introspection.js';
 import { keyCommands } from './commands/keys.js';
 import { lcsCommands } from './commands/lcs.js';
 import { pubsubCommands } from './commands/pubsub.js';
@@ -119,6 +120,7 @@ export class RespServer {
       transactionCommands,
       pubsubCommands,
       connectionCommands,
+      introspectionCommands,
       serverCommands,
       flashVectorCommands,
     ])

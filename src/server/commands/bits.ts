@@ -5,7 +5,7 @@ import { ONE_KEY, type Command } from '../command.js';
 import { CommandError } from '../protocol-error.js';
 import type { Session } from '../session.js';
 import { fromBytes, latin1, toBytes } from '../values.js';
-import { replacement, VALUE_BYTES_MAX } from './strings.js';
+import { replacement, VALUE_BYTES_MAX } from '../replacement.js';
 
 const NONE = Buffer.alloc(0);
 const BAD_OFFSET = 'ERR bit offset is not an integer or out of range';

@@ -4,7 +4,7 @@ import { numberOf, syntaxError, wordOf } from '../arguments.js';
 import { NO_KEYS, type Command } from '../command.js';
 import { CommandError } from '../protocol-error.js';
 import type { Session } from '../session.js';
-import { replyHelp, unknownSubcommand } from './keys.js';
+import { replyHelp, unknownSubcommand } from '../subcommands.js';
 import { latin1 } from '../values.js';
 
 const WRONG_PASSWORD = 'WRONGPASS invalid username-password pair or user is disabled.';

@@ -6,7 +6,7 @@ import { formatLongDouble, parseDecimal, addDecimals } from '../decimal.js';
 import { CommandError, NOT_AN_INTEGER, NOT_A_FLOAT } from '../protocol-error.js';
 import type { Session } from '../session.js';
 import { latin1, toBytes } from '../values.js';
-import { replacement } from './strings.js';
+import { replacement } from '../replacement.js';
 
 const NOT_FINITE = 'ERR increment would produce NaN or Infinity';
 

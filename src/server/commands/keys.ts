@@ -6,6 +6,7 @@ import { countKeys, DATABASES } from '../key-spaces.js';
 import { CommandError, NOT_AN_INTEGER } from '../protocol-error.js';
 import type { Session } from '../session.js';
 import type { CommandStore } from '../stores.js';
+import { replyHelp, unknownSubcommand } from '../subcommands.js';
 import { latin1, toBytes } from '../values.js';
 
 const NO_SUCH_KEY = 'ERR no such key';
@@ -143,15 +144,6 @@ const OBJECT_HELP = [
   'HELP',
   '    Print this help.',
 ];
-
-export function replyHelp(session: Session, lines: readonly string[]): void {
-  session.reply.array(lines.length);
-  for (const line of lines) session.reply.status(line);
-}
-
-export function unknownSubcommand(args: readonly Buffer[]): CommandError {
-  return new CommandError(`ERR unknown subcommand '${args[1].toString('latin1', 0, 128)}'. Try ${latin1(args[0]).toUpperCase()} HELP.`);
-}
 
 function object(session: Session, args: Buffer[]): void {
   const word = wordOf(args[1]);

@@ -3,7 +3,7 @@
 import { globMatches, wordOf } from '../arguments.js';
 import { NO_KEYS, type Command } from '../command.js';
 import type { Session } from '../session.js';
-import { replyHelp, unknownSubcommand } from './keys.js';
+import { replyHelp, unknownSubcommand } from '../subcommands.js';
 import { latin1 } from '../values.js';
 
 function confirm(session: Session, what: string, name: string | undefined): void {

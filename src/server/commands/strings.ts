@@ -3,12 +3,11 @@
 import { ALL_KEYS, ONE_KEY, type Command } from '../command.js';
 import { expiryOf, type ExpiryUnit } from '../expiry-arguments.js';
 import { CommandError } from '../protocol-error.js';
+import { replacement, VALUE_BYTES_MAX } from '../replacement.js';
 import type { Session } from '../session.js';
 import { fromBytes, textOf, toBytes } from '../values.js';
 import { numberOf, syntaxError, wordOf } from '../arguments.js';
 
-/** Longest value that commands make: as `proto-max-bulk-len` of Redis. */
-export const VALUE_BYTES_MAX = 512 * 1024 * 1024;
 const TOO_LONG = 'ERR string exceeds maximum allowed size (proto-max-bulk-len)';
 
 /** Replies with a value, or nil. */
@@ -56,15 +55,6 @@ function setOptions(args: readonly Buffer[]): SetOptions {
 function putUntil(session: Session, key: Buffer, value: Buffer, expiresAt: number): void {
   if (expiresAt !== 0 && expiresAt <= Date.now()) session.store.del(key);
   else session.store.put(key, fromBytes(value), expiresAt);
-}
-
-/** What `modify` is to write: nothing where it would have expired already. */
-export function replacement(
-  value: string | Uint8Array,
-  expiresAt: number | undefined,
-): { value: string | Uint8Array; expiresAt?: number } | null {
-  if (expiresAt === undefined || expiresAt === 0) return { value };
-  return expiresAt <= Date.now() ? null : { value, expiresAt };
 }
 
 function set(session: Session, args: Buffer[]): Promise<void> | undefined {
