@@ -1,6 +1,6 @@
 /** Where data commands work: a folder, or a running node. */
 
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { parseAddress } from '../config/addresses.js';
 import { open, type Range } from '../index.js';
 import { fromBytes, toBytes } from '../server/values.js';
@@ -59,7 +59,9 @@ const IN_FLIGHT = 1000;
 async function nodeTarget(connect: string, tls: boolean): Promise<Target> {
   const address = parseAddress(connect);
   if (address === undefined) throw new UsageError(`--connect is ${JSON.stringify(connect)}; allowed is host:port`);
-  const redis = new Redis({
+  // Only here: most commands need no client.
+  const { Redis: Client } = await import('ioredis');
+  const redis = new Client({
     ...address,
     lazyConnect: true,
     maxRetriesPerRequest: 1,
