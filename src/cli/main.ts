@@ -33,6 +33,7 @@ const OPTIONS = {
   keys: { type: 'boolean', default: false },
   key: { type: 'string' },
   'key-prefix': { type: 'string', default: '' },
+  dumped: { type: 'boolean', default: false },
   watch: { type: 'boolean', default: false },
   count: { type: 'string', default: '100000' },
   'value-bytes': { type: 'string', default: '100' },
@@ -96,7 +97,7 @@ async function run(command: string, args: string[]): Promise<number> {
     case 'load':
       need(rest, 1, 'load takes a file');
       return withTarget(values, true, (target) =>
-        runLoad(target, { file: rest[0], keyField: values.key, keyPrefix: values['key-prefix'], isJson: json }),
+        runLoad(target, { file: rest[0], keyField: values.key, keyPrefix: values['key-prefix'], isDumped: values.dumped, isJson: json }),
       );
     case 'dump':
       need(rest, 0, 'dump takes no arguments but options');
@@ -126,7 +127,8 @@ async function main(args: string[]): Promise<number> {
   const [command, ...rest] = args;
   if (command === 'serve') return runServe(rest);
   if (command === 'config') return runConfig(rest);
-  if (args.includes('--help') || args.includes('-h')) {
+  const options = args.includes('--') ? args.slice(0, args.indexOf('--')) : args;
+  if (options.includes('--help') || options.includes('-h')) {
     say(USAGE);
     return EXIT_OK;
   }

@@ -9,8 +9,9 @@ import { say, sayJson } from './output.js';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './usage.js';
 import { version } from './version.js';
 
-/** How the process ends when it has to end at once. What was acknowledged is on disk. */
+/** How the process ends when it has to end at once. With `sync` what was acknowledged is on disk; otherwise it is synced, if that is quick. */
 const EXIT_FORCED = 1;
+const RESCUE_MS = 1000;
 
 interface ServeArguments extends LoadedSettings {
   isJson: boolean;
@@ -85,20 +86,23 @@ export async function runServe(args: string[]): Promise<number> {
   const log = createLog(settings.LogLevel, settings.LogFormat, settings.NodeID);
   const node = new FlashVectorNode(settings, log, version());
   return new Promise<number>((resolve) => {
-    let isStopping = false;
+    let stops = 0;
+    const force = (why: string): void => {
+      log.error({ why }, 'ending at once');
+      void node.rescue(RESCUE_MS).finally(() => process.exit(EXIT_FORCED));
+    };
     const stop = (reason: string): void => {
-      if (isStopping) {
-        log.warn({ reason }, 'ending at once; what was acknowledged is on disk');
-        process.exit(EXIT_FORCED);
+      stops++;
+      // A client's second SHUTDOWN is no haste.
+      if (stops > 1 && reason === 'SHUTDOWN') return;
+      if (stops > 1) {
+        force(`a second ${reason}`);
+        return;
       }
-      isStopping = true;
-      const timer = setTimeout(() => {
-        log.error(
-          { seconds: settings.ShutdownTimeoutSeconds },
-          'the shutdown took too long; ending at once; what was acknowledged is on disk',
-        );
-        process.exit(EXIT_FORCED);
-      }, settings.ShutdownTimeoutSeconds * 1000);
+      const timer = setTimeout(
+        () => force(`the shutdown took longer than ${settings.ShutdownTimeoutSeconds} s`),
+        settings.ShutdownTimeoutSeconds * 1000,
+      );
       timer.unref();
       const finished = (code: number): void => {
         clearTimeout(timer);
@@ -117,7 +121,7 @@ export async function runServe(args: string[]): Promise<number> {
     node.onShutdown = () => stop('SHUTDOWN');
     node.start().catch((error: unknown) => {
       // A signal while it starts is no failure of its own.
-      if (isStopping) return;
+      if (stops > 0) return;
       log.error({ err: error }, 'the node could not start');
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
       resolve(EXIT_FAILED);

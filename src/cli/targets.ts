@@ -84,7 +84,10 @@ async function nodeTarget(connect: string, tls: boolean): Promise<Target> {
       let count = 0;
       let pending: Promise<unknown>[] = [];
       for await (const [key, value] of entries) {
-        pending.push(redis.set(key, wire(value)));
+        const write = redis.set(key, wire(value));
+        // It may fail before anybody waits for it.
+        write.catch(() => undefined);
+        pending.push(write);
         count++;
         if (pending.length < IN_FLIGHT) continue;
         await Promise.all(pending);

@@ -15,10 +15,12 @@ export interface LoadArguments {
   /** Field of each document that is its key; without one, keys are the prefix and the number of the line. */
   keyField: string | undefined;
   keyPrefix: string;
+  /** The lines are what `dump` writes. */
+  isDumped: boolean;
   isJson: boolean;
 }
 
-export async function runLoad(target: Target, { file, keyField, keyPrefix, isJson }: LoadArguments): Promise<number> {
+export async function runLoad(target: Target, { file, keyField, keyPrefix, isDumped, isJson }: LoadArguments): Promise<number> {
   const progress = new Progress('loading', statSync(file).size);
   const source = createReadStream(file);
   const lines = createInterface({ input: file.endsWith('.gz') ? source.pipe(createGunzip()) : source, crlfDelay: Infinity });
@@ -31,7 +33,8 @@ export async function runLoad(target: Target, { file, keyField, keyPrefix, isJso
     for await (const line of lines) {
       number++;
       if (line.trim() === '') continue;
-      yield documentOf(line, number, file, keyField, keyPrefix);
+      const [key, value] = documentOf(line, number, file, isDumped ? 'key' : keyField, keyPrefix);
+      yield [key, isDumped ? (value as { value: unknown }).value : value];
     }
   }
   const started = performance.now();

@@ -18,10 +18,11 @@ A node
 
 Data, in a folder (DIR) or of a running node (--connect host:port)
   get KEY                  prints a value; exit code 1 when there is none
-  put KEY VALUE            stores a string, or with --value-json what the JSON says
+  put KEY VALUE            stores a string, or in a folder with --value-json what the JSON says
   del KEY                  removes a key; exit code 1 when there is none
   scan                     prints keys and values in order: --prefix --gt --gte --lt --lte --limit --reverse --keys
-  load FILE --key FIELD    loads lines of JSON, also .gz; FIELD names the key in each, or --key-prefix P with line numbers
+  load FILE --key FIELD    loads lines of JSON, also .gz; FIELD names the key in each, or --key-prefix P with line numbers,
+                           or --dumped for what dump has written
   dump                     prints all entries as lines of JSON, --out FILE[.gz]
   stats                    prints statistics; --watch repeats them every second
   bench                    measures gets and puts: --count N --value-bytes N

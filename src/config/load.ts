@@ -80,7 +80,7 @@ function fromFile(
   const name = file ?? DEFAULT_FILE;
   let text: string;
   try {
-    text = readFileSync(name, 'utf8');
+    text = readFileSync(name, 'utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (file === undefined && code === 'ENOENT') return;
@@ -91,11 +91,15 @@ function fromFile(
   try {
     content = JSON.parse(text);
   } catch (error) {
-    problems.push(`the file ${name} is no JSON: ${(error as Error).message}`);
+    // Not the message: it cites the file, and there may be a password in it.
+    const position = /position (\d+)/.exec((error as Error).message)?.[1];
+    problems.push(`the file ${name} is no JSON${position === undefined ? '' : `: see character ${position}`}`);
     return;
   }
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {
-    problems.push(`the file ${name} holds ${JSON.stringify(content)?.slice(0, 40)}; allowed is an object with settings`);
+    problems.push(
+      `the file ${name} holds ${Array.isArray(content) ? 'a list' : content === null ? 'null' : `a ${typeof content}`}; allowed is an object with settings`,
+    );
     return;
   }
   for (const [key, value] of Object.entries(content)) {

@@ -6,6 +6,7 @@
  * what it has asked for.
  */
 
+import assert from 'node:assert';
 import type { Socket } from 'node:net';
 import { isPromise } from 'node:util/types';
 import { errorReply } from './error-reply.js';
@@ -24,8 +25,8 @@ const OUTPUT_LOW_BYTES = 256 * 1024;
 const BLOCK_BYTES = 256 * 1024;
 /** Commands after which others get their turn. */
 const COMMANDS_PER_TURN = 1024;
-/** A connection that ends has so long to take its last reply. */
-const LINGER_MS = 1000;
+/** A connection that ends and takes nothing for so long has had its time. */
+const LINGER_MS = 5000;
 
 export class Connection implements Outlet {
   readonly session: Session;
@@ -39,9 +40,14 @@ export class Connection implements Outlet {
   /** It stands at the gate, or has given others their turn. */
   #isParked = false;
   #isRunning = false;
+  /** All complete commands that have come have been run. */
+  #isDry = true;
+  /** Messages to this client from its own command under way: they follow the command's reply. */
+  #asides: Buffer[] = [];
   /** Nothing more is read; what is under way is still replied to. */
   #isEnding = false;
   #isPaused = false;
+  #isFinished = false;
   #isClosed = false;
 
   constructor(
@@ -61,16 +67,24 @@ export class Connection implements Outlet {
     socket.on('end', () => this.end());
     socket.on('error', () => this.kill());
     socket.on('close', () => this.#closed());
-    if (server.options.timeoutSeconds > 0) this.watchIdleness(server.options.timeoutSeconds);
+    socket.on('timeout', () => this.#idle());
+    this.watchIdleness(server.options.timeoutSeconds);
   }
 
   /** Ends the connection when nothing comes for so long. 0: never. Subscribers are not idle. */
   watchIdleness(seconds: number): void {
-    this.socket.setTimeout(seconds * 1000, () => {
-      if (this.session.isSubscribed || this.#isWaiting || !this.#queue.isEmpty) return;
+    if (!this.#isEnding) this.socket.setTimeout(seconds * 1000);
+  }
+
+  #idle(): void {
+    if (!this.#isEnding) {
+      if (this.session.isSubscribed || this.#isWaiting || !this.#queue.isEmpty) {
+        this.watchIdleness(this.server.options.timeoutSeconds);
+        return;
+      }
       this.server.log.debug({ client: this.address }, 'closing an idle client');
-      this.kill();
-    });
+    }
+    this.kill();
   }
 
   get outputBytes(): number {
@@ -94,24 +108,37 @@ export class Connection implements Outlet {
     this.#throttle();
   }
 
-  /** Runs what has come, as far as it may. */
+  /** Runs what has come, as far as it may. One connection at a time: a reply or a message to another one may let that go on, but not within the turn of the first. */
   #run(): void {
-    // A reply that is sent at once may let the connection go on: it goes on already.
-    if (this.#isRunning) return;
+    if (this.#isRunning || this.#isParked) return;
+    const { server } = this;
+    if (server.isRunning) {
+      this.#park((resume) => setImmediate(resume));
+      return;
+    }
+    server.isRunning = true;
     this.#isRunning = true;
     try {
       this.#runCommands();
     } finally {
       this.#isRunning = false;
+      server.isRunning = false;
     }
     this.#throttle();
-    if (this.#isEnding && this.isIdle) this.#finish();
+    this.#finishIfOver();
+  }
+
+  /** Ends the connection that is to end when everything that came has been run and replied to. */
+  #finishIfOver(): void {
+    if (this.#isEnding && this.#isDry && this.isIdle && !this.#isRunning) this.#finish();
   }
 
   #runCommands(): void {
     const { server, session } = this;
     const { reply } = server;
+    assert(reply.length === 0, 'every turn hands over what it has written');
     reply.protocol = session.protocol;
+    this.#isDry = false;
     for (let count = 0; !this.#isWaiting && !this.#isClosed; count++) {
       if (!server.gate.isOpen) {
         this.#park((resume) => server.gate.wait(resume));
@@ -122,7 +149,6 @@ export class Connection implements Outlet {
         break;
       }
       if (this.outputBytes > OUTPUT_HIGH_BYTES) break;
-      if (this.#isEnding && this.parser.pendingBytes === 0) break;
       const start = reply.length;
       let args: Buffer[] | undefined;
       try {
@@ -132,10 +158,14 @@ export class Connection implements Outlet {
         reply.error(error.message);
         server.log.debug({ client: this.address, reason: error.message }, 'cutting off a client');
         this.#isEnding = true;
+        this.#isDry = true;
         this.parser.discard();
         break;
       }
-      if (args === undefined) break;
+      if (args === undefined) {
+        this.#isDry = true;
+        break;
+      }
       server.counts.commands++;
       session.lastCommandMs = server.nowMs;
       session.reply = reply;
@@ -145,22 +175,25 @@ export class Connection implements Outlet {
         break;
       }
       if (session.hasTracked) for (const promise of session.takeTracked()) this.#writes.push({ start, end: reply.length, promise });
-      if (session.replyMode !== 'on') this.#muffle(start);
+      if (session.isMuffled) this.#muffle(start);
+      session.nextReply();
+      if (this.#asides.length > 0) this.#sendAsides();
       if (reply.length > BLOCK_BYTES) this.#emit();
     }
     this.#emit();
   }
 
-  /** CLIENT REPLY OFF and SKIP: takes the reply back. */
+  /** CLIENT REPLY OFF and SKIP: takes the command's reply back. Nobody waits for its writes then. */
   #muffle(start: number): void {
-    const { session } = this;
-    if (session.replyMode === 'skip next') {
-      session.replyMode = 'skip';
-      return;
-    }
     this.server.reply.truncate(start);
-    for (const { promise } of this.#writes.splice(0)) promise.catch(() => undefined);
-    if (session.replyMode === 'skip') session.replyMode = 'on';
+    let kept = this.#writes.length;
+    while (kept > 0 && this.#writes[kept - 1].start >= start) kept--;
+    for (const { promise } of this.#writes.splice(kept)) promise.catch(() => undefined);
+  }
+
+  #sendAsides(): void {
+    this.#emit();
+    for (const bytes of this.#asides.splice(0)) this.#queue.push(bytes, []);
   }
 
   /** Hands over what was written so far. */
@@ -197,12 +230,13 @@ export class Connection implements Outlet {
     this.#isWaiting = false;
     const writes = session.takeTracked().map((promise) => ({ start: 0, end: own.length, promise }));
     session.reply = server.reply;
-    if (session.replyMode === 'off' || session.replyMode === 'skip') {
+    if (session.isMuffled) {
       own.truncate(0);
-      if (session.replyMode === 'skip') session.replyMode = 'on';
       for (const { promise } of writes.splice(0)) promise.catch(() => undefined);
     }
+    session.nextReply();
     if (own.length > 0) this.#queue.push(own.take(), writes);
+    for (const bytes of this.#asides.splice(0)) this.#queue.push(bytes, []);
     this.#run();
   }
 
@@ -218,8 +252,9 @@ export class Connection implements Outlet {
     if (this.#isClosed || bytes.length === 0) return;
     this.server.counts.outputBytes += bytes.length;
     this.socket.write(bytes);
-    if (this.#isEnding && this.isIdle) this.#finish();
-    else if (!this.#isRunning) this.#resume();
+    if (this.#isRunning) return;
+    this.#finishIfOver();
+    this.#resume();
   }
 
   /** Reads on, or not, by how much is under way. */
@@ -236,14 +271,13 @@ export class Connection implements Outlet {
 
   #resume(): void {
     if (this.#isWaiting || this.#isParked || this.outputBytes > OUTPUT_LOW_BYTES) return;
-    if (this.parser.pendingBytes > 0 || this.#isPaused) this.#run();
+    if (!this.#isDry || this.#isPaused) this.#run();
   }
 
   deliver(bytes: Buffer): void {
     if (this.#isClosed || this.#isEnding) return;
-    // Behind the replies of the commands that are running now.
-    if (this.#isRunning) this.#emit();
-    this.#queue.push(bytes, []);
+    if (this.#isRunning || this.#isWaiting) this.#asides.push(bytes);
+    else this.#queue.push(bytes, []);
     if (this.outputBytes > this.server.options.outputBytesMax) {
       this.server.log.warn({ client: this.address, bytes: this.outputBytes }, 'closing a client that does not read its messages');
       this.kill();
@@ -253,16 +287,20 @@ export class Connection implements Outlet {
   end(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    if (this.#isRunning) return;
-    if (!this.#isWaiting && !this.#isParked) this.#run();
+    if (this.#isRunning) {
+      // Its own command ends it: what follows that is not run.
+      this.parser.discard();
+      return;
+    }
+    if (!this.#isWaiting) this.#run();
   }
 
   #finish(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isFinished) return;
+    this.#isFinished = true;
     this.socket.end();
-    // Half open: it has taken all that it will get.
-    const timer = setTimeout(() => this.socket.destroy(), LINGER_MS);
-    this.socket.once('close', () => clearTimeout(timer));
+    // It has so long to take the next piece of what it is still owed.
+    this.socket.setTimeout(LINGER_MS);
   }
 
   kill(): void {

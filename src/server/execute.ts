@@ -1,15 +1,20 @@
 /** Running one command for a session: whether it may, queueing between MULTI and EXEC, errors as replies. */
 
 import { isPromise } from 'node:util/types';
-import { hasArity, type Command } from './command.js';
+import { CommandTable, hasArity, type Command } from './command.js';
 import { errorReply } from './error-reply.js';
-import type { Session } from './session.js';
+import { storeKey } from './key-spaces.js';
+import { CommandError } from './protocol-error.js';
+import type { Multi, Session } from './session.js';
 
 /** What is run at once between MULTI and EXEC. */
 const NOT_QUEUED = new Set(['exec', 'discard', 'multi', 'watch', 'quit', 'reset']);
 /** What RESP2 clients may say while they are subscribed. */
 const WHILE_SUBSCRIBED = new Set(['subscribe', 'unsubscribe', 'psubscribe', 'punsubscribe', 'ping', 'quit', 'reset']);
 const ARGUMENTS_SHOWN_BYTES = 128;
+/** What may be queued between MULTI and EXEC; an argument counts for so much more than its bytes. */
+const MULTI_BYTES_MAX = 256 * 1024 * 1024;
+const ARGUMENT_OVERHEAD_BYTES = 64;
 
 /** @returns a promise when the reply comes later; it rejects with an error whose reply is still to be written */
 export function execute(session: Session, args: Buffer[]): Promise<void> | undefined {
@@ -27,11 +32,22 @@ export function execute(session: Session, args: Buffer[]): Promise<void> | undef
   }
   session.lastCommand = command.name;
   if (session.multi !== undefined && !NOT_QUEUED.has(command.name)) {
-    session.multi.commands.push({ command, args });
-    session.reply.status('QUEUED');
-    return undefined;
+    return enqueue(session, session.multi, command, args);
   }
   return run(session, command, args);
+}
+
+function enqueue(session: Session, multi: Multi, command: Command, args: Buffer[]): undefined {
+  for (const arg of args) multi.bytes += arg.length + ARGUMENT_OVERHEAD_BYTES;
+  if (multi.bytes > MULTI_BYTES_MAX) {
+    multi.isBroken = true;
+    multi.commands = [];
+    session.reply.error(`ERR a transaction takes at most ${MULTI_BYTES_MAX} bytes of commands`);
+  } else {
+    multi.commands.push({ command, args });
+    session.reply.status('QUEUED');
+  }
+  return undefined;
 }
 
 /** Runs a command; its error is its reply. */
@@ -39,9 +55,13 @@ export function run(session: Session, command: Command, args: Buffer[]): Promise
   const { reply } = session;
   const start = reply.length;
   try {
+    // All keys before the first write: a command that fails has done nothing.
+    if (command.keys[1] !== command.keys[0]) for (const key of CommandTable.keysOf(command, args)) storeKey(session.database, key);
     const result = command.run(session, args);
     if (result !== undefined && isPromise(result)) return result;
   } catch (error) {
+    // What the store refuses inside a transaction ends that: part of the command may have been done.
+    if (session.afterCommit !== undefined && !(error instanceof CommandError)) throw error;
     session.server.counts.errors++;
     // A command that has begun to write aside, or nothing, takes that back.
     session.reply.truncate(session.reply === reply ? start : 0);

@@ -19,6 +19,7 @@ export interface HttpServerOptions {
   port: number;
   tls: TlsOptions | undefined;
   bodyBytesMax: number;
+  connectionsMax: number;
   isProtected: boolean;
   enableMetrics: boolean;
   /** Where writes are to go: set on a follower, empty when nobody knows. */
@@ -36,6 +37,9 @@ export interface NodeState {
 const REQUEST_TIMEOUT_MS = 60_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REST_TIMEOUT_MS = 2000;
+const CLOSE_TIMEOUT_MS = 3000;
+/** A client that takes nothing of its answer for so long is cut off: what it reads is kept for it. */
+const ANSWER_TIMEOUT_MS = 30_000;
 const OPEN_PATHS = new Set(['/healthz', '/readyz']);
 
 export class HttpServer {
@@ -50,6 +54,7 @@ export class HttpServer {
     const handle = (request: IncomingMessage, response: ServerResponse): void => void this.#answer(request, response);
     const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: HEADERS_TIMEOUT_MS };
     this.#server = options.tls === undefined ? createPlainServer(limits, handle) : createTlsServer({ ...limits, ...options.tls }, handle);
+    this.#server.maxConnections = options.connectionsMax;
     this.#server.on('clientError', (_error, socket) => {
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
       else socket.destroy();
@@ -70,9 +75,14 @@ export class HttpServer {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.on('error', () => response.destroy());
+    response.setTimeout(ANSWER_TIMEOUT_MS, () => response.destroy());
     try {
       await this.#route(request, response);
     } catch (error) {
+      if (response.destroyed) {
+        this.log.debug({ url: request.url }, 'an HTTP client went away');
+        return;
+      }
       const answer = httpErrorOf(error);
       if (answer.status === 500) this.log.error({ err: error, url: request.url }, 'an HTTP request failed');
       if (response.headersSent) {
@@ -97,7 +107,10 @@ export class HttpServer {
 
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path, search = ''] = splitOnce(request.url ?? '/', '?');
-    if (!OPEN_PATHS.has(path)) await this.#authorize(request);
+    if (!OPEN_PATHS.has(path)) {
+      this.#checkHost(request);
+      await this.#authorize(request);
+    }
     switch (path) {
       case '/healthz':
         allow(request, 'GET', 'HEAD');
@@ -158,29 +171,46 @@ export class HttpServer {
     return db;
   }
 
+  /**
+   * Without a password only names of this machine are answered: a page in a browser here could otherwise reach the node under a name of its own.
+   * @throws HttpError
+   */
+  #checkHost(request: IncomingMessage): void {
+    if (this.passwords.isSet || !this.options.isProtected) return;
+    const host = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+    if (host === '' || host === 'localhost' || host === this.options.host || isLoopback(host)) return;
+    throw new HttpError(403, 'forbidden_host', 'without a password only requests to the name of this machine are answered');
+  }
+
   /** @throws HttpError */
   async #authorize(request: IncomingMessage): Promise<void> {
     if (!this.passwords.isSet) return;
     const token = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    if (token !== undefined && this.passwords.isRight(token.trim())) return;
+    const address = `${request.socket.remoteAddress ?? ''}:0`;
+    if (token !== undefined && (await this.passwords.turn(address)) && this.passwords.isRight(token.trim())) return;
     const challenge = { 'WWW-Authenticate': 'Bearer realm="flashvector"' };
     if (token === undefined) throw new HttpError(401, 'FV_AUTH', 'a bearer token is needed: the password of the node', challenge);
-    await this.passwords.delay(`${request.socket.remoteAddress ?? ''}:0`);
+    await this.passwords.failed(address);
     throw new HttpError(401, 'FV_AUTH', 'the bearer token is wrong', challenge);
   }
 
-  async #body(request: IncomingMessage): Promise<Buffer> {
+  #body(request: IncomingMessage): Promise<Buffer> {
     const tooLong = (): HttpError =>
       new HttpError(413, 'too_large', `a body has at most ${this.options.bodyBytesMax} bytes`, { Connection: 'close' });
-    if (Number(request.headers['content-length'] ?? 0) > this.options.bodyBytesMax) throw tooLong();
+    if (Number(request.headers['content-length'] ?? 0) > this.options.bodyBytesMax) return Promise.reject(tooLong());
     const chunks: Buffer[] = [];
     let length = 0;
-    for await (const chunk of request as AsyncIterable<Buffer>) {
-      length += chunk.length;
-      if (length > this.options.bodyBytesMax) throw tooLong();
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks, length);
+    // Not by iterating: leaving an iteration early would end the connection before the answer.
+    return new Promise((resolve, reject) => {
+      request.on('data', (chunk: Buffer) => {
+        length += chunk.length;
+        if (length > this.options.bodyBytesMax) reject(tooLong());
+        else chunks.push(chunk);
+      });
+      request.once('end', () => resolve(Buffer.concat(chunks, length)));
+      request.once('error', reject);
+      request.once('close', () => reject(new HttpError(400, 'bad_request', 'the body came to no end')));
+    });
   }
 
   /** Takes no more requests; resolves when those under way are answered. */
@@ -189,7 +219,10 @@ export class HttpServer {
       this.#server.close(() => resolve());
     });
     this.#server.closeIdleConnections();
+    // Who has not even sent the whole request, or does not read the answer, must not hold up the end.
+    const timer = setTimeout(() => this.#server.closeAllConnections(), CLOSE_TIMEOUT_MS);
     await closed;
+    clearTimeout(timer);
   }
 
   destroy(): void {

@@ -21,9 +21,16 @@ export function prefixOf(database: number): string {
 }
 
 /** Whether a key of the store is not one of database 0. */
-export function isOfNumbered(key: string | Uint8Array): boolean {
+function isOfNumbered(key: string | Uint8Array): boolean {
   if (typeof key === 'string') return key.charCodeAt(0) === BANG && RESERVED.test(key);
   return key[0] === BANG && RESERVED.test(latin1(Buffer.from(key.buffer, key.byteOffset, Math.min(key.length, 8))));
+}
+
+/** The prefix of the numbered database that a key of the store belongs to, if it does to one. */
+export function numberedPrefixOf(key: string | Uint8Array): string | undefined {
+  return isOfNumbered(key)
+    ? PREFIXES[Number(/\d+/.exec(typeof key === 'string' ? key : latin1(Buffer.from(key.buffer, key.byteOffset, 8)))?.[0])]
+    : undefined;
 }
 
 /** Whether a key of the store is one of a database. */

@@ -12,11 +12,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { Entry, FlashVector, PutOptions } from '../index.js';
+import { FlashVectorError, type Entry, type FlashVector, type PutOptions } from '../index.js';
 import { HttpError } from './http-error.js';
-import { fromBytes, jsonReplacer } from './values.js';
+import { fromBytes, jsonReplacer, latin1 } from './values.js';
 
 const KEY_BYTES_MAX = 65_535;
+/** Tries of a PUT against other writers of the same key. */
+const ATTEMPTS_MAX = 100;
 const CHUNK_CHARACTERS = 64 * 1024;
 const BYTES_TYPE = 'application/octet-stream';
 const BOUNDS = ['gt', 'gte', 'lt', 'lte', 'prefix'] as const;
@@ -33,6 +35,8 @@ export function keyOfPath(encoded: string): string | Buffer {
     'latin1',
   );
   if (bytes.length === 0 || bytes.length > KEY_BYTES_MAX) throw new HttpError(400, 'bad_key', `a key has 1 to ${KEY_BYTES_MAX} bytes`);
+  // It would be a key without a name in a numbered database.
+  if (/^!db\d+!$/.test(latin1(bytes))) throw new HttpError(400, 'bad_key', 'this is the beginning of the keys of another database');
   return fromBytes(bytes);
 }
 
@@ -124,23 +128,27 @@ export async function putKey(
   const noneMatch = request.headers['if-none-match'];
   if (match !== undefined && noneMatch !== undefined)
     throw new HttpError(400, 'bad_condition', 'If-Match and If-None-Match exclude each other');
-  const isNew = !db.has(key);
-  let lsn: number;
-  if (match !== undefined || noneMatch !== undefined) {
-    const versions = versionsOf(match ?? noneMatch ?? '', match === undefined ? 'If-None-Match' : 'If-Match');
-    let isWritten = false;
-    lsn = await db.modify(key, (entry) => {
+  const versions =
+    match === undefined && noneMatch === undefined
+      ? undefined
+      : versionsOf(match ?? noneMatch ?? '', match === undefined ? 'If-None-Match' : 'If-Match');
+  for (let attempt = 0; ; attempt++) {
+    const entry = db.getEntry(key);
+    if (versions !== undefined) {
       const isNamed = entry !== undefined && (versions === '*' || versions.includes(entry.lsn));
-      isWritten = isNamed === (match !== undefined);
-      return isWritten ? { value, ...options } : undefined;
-    });
-    if (!isWritten) throw stale();
-  } else {
-    lsn = await db.put(key, value, options);
+      if (isNamed !== (match !== undefined)) throw stale();
+    }
+    try {
+      // With a condition of its own the write tells its own version, which is what the client may build on.
+      const lsn = await db.put(key, value, { ...options, ...(entry === undefined ? { ifAbsent: true } : { ifVersion: entry.lsn }) });
+      response.writeHead(entry === undefined ? 201 : 204, { ETag: `"${lsn}"` });
+      response.end();
+      return;
+    } catch (error) {
+      const isLate = error instanceof FlashVectorError && error.code === 'FV_CONFLICT';
+      if (!isLate || attempt === ATTEMPTS_MAX) throw error;
+    }
   }
-  const entry = db.getEntry(key);
-  response.writeHead(isNew ? 201 : 204, entry === undefined ? { 'X-LSN': lsn } : { ETag: etag(entry), 'X-LSN': lsn });
-  response.end();
 }
 
 export async function deleteKey(db: FlashVector, request: IncomingMessage, response: ServerResponse, key: string | Buffer): Promise<void> {

@@ -36,6 +36,7 @@ export class FlashVectorNode {
   #db: FlashVector | undefined;
   #resp: RespServer | undefined;
   #http: HttpServer | undefined;
+  #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
   /** Called when a client has asked for shutdown. */
   onShutdown: () => void = () => undefined;
@@ -65,8 +66,16 @@ export class FlashVectorNode {
     return this.#db;
   }
 
-  /** Rejects with a FlashVectorError when the folder, an address or a certificate is not as it has to be; nothing runs then. */
-  async start(): Promise<void> {
+  /**
+   * Rejects with a FlashVectorError when the folder, an address or a certificate is not as it has to be, and with `FV_ABORTED` when it is told to stop meanwhile; nothing
+   * runs then.
+   */
+  start(): Promise<void> {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     const started = performance.now();
     const settings = this.#settings;
     const log = this.#log;
@@ -75,13 +84,15 @@ export class FlashVectorNode {
       const tls = this.#tls();
       const passwords = new Passwords(settings.RequirePass);
       await this.#startHttp(tls, passwords);
-      this.#phase = 'recovering';
+      this.#goOn('recovering');
       const db = await this.#openStore();
+      this.#goOn('recovering');
       const resp = new RespServer(db, this.#respOptions(tls), log);
       resp.onShutdown = () => this.onShutdown();
       this.#resp = resp;
       this.metrics.server = resp;
       await listening(resp.listen(), settings.ListenAddr);
+      this.#goOn('ready');
     } catch (error) {
       await this.#abandon();
       throw error;
@@ -97,6 +108,12 @@ export class FlashVectorNode {
     );
   }
 
+  /** @throws FlashVectorError FV_ABORTED when it is to stop */
+  #goOn(phase: Phase): void {
+    if (this.#stopping !== undefined) throw new FlashVectorError('FV_ABORTED', 'the node was told to stop while it started');
+    this.#phase = phase;
+  }
+
   async #startHttp(tls: TlsOptions | undefined, passwords: Passwords): Promise<void> {
     const settings = this.#settings;
     if (settings.HttpAddr === 'off') return;
@@ -106,6 +123,7 @@ export class FlashVectorNode {
         ...address,
         tls,
         bodyBytesMax: settings.MaxHttpBodyBytes,
+        connectionsMax: settings.MaxClients,
         isProtected: settings.ProtectedMode,
         enableMetrics: settings.EnableMetrics,
         leader: this.#leader(),
@@ -215,10 +233,19 @@ export class FlashVectorNode {
     return this.#stopping;
   }
 
+  /** Before the process is ended at once: what was written is synced, if that takes no longer than `ms`. Matters where writes are acknowledged before they are on disk. */
+  async rescue(ms: number): Promise<void> {
+    const timer = new Promise<void>((resolve) => setTimeout(resolve, ms).unref());
+    const flushed = this.#db?.status === 'open' ? this.#db.flush().then(() => undefined) : Promise.resolve();
+    await Promise.race([flushed.catch(() => undefined), timer]);
+  }
+
   async #stop(reason: string): Promise<void> {
     const started = performance.now();
     this.#phase = 'stopping';
     this.#log.info({ reason }, 'stopping');
+    // What is being started is finished first, and then taken back.
+    await this.#starting?.catch(() => undefined);
     await Promise.all([this.#resp?.close(), this.#http?.close()]);
     await this.#db?.close();
     this.#phase = 'stopped';

@@ -1,4 +1,4 @@
-/** Whether a password is right, in the same time whatever is wrong with it; and the delay for who is wrong. */
+/** Whether a password is right, in the same time whatever is wrong with it; and the delays of a host that has been wrong. */
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 
@@ -6,12 +6,23 @@ const DELAY_MS = 100;
 const DELAY_MS_MAX = 5000;
 /** Failures are forgotten after so long without another one. */
 const FORGET_MS = 60_000;
-const ADDRESSES_MAX = 10_000;
+const HOSTS_MAX = 10_000;
+const WAITING_MAX = 64;
+
+interface Failures {
+  count: number;
+  lastMs: number;
+  /** Settles when the last one who waits for a turn has had it: after a failure the tries of a host come one after the other. */
+  turns: Promise<void>;
+  /** How many wait. */
+  waiting: number;
+}
 
 export class Passwords {
   readonly #digest: Buffer | undefined;
-  /** Failures by host. */
-  readonly #failures = new Map<string, { count: number; lastMs: number }>();
+  readonly #failures = new Map<string, Failures>();
+  readonly #pauses = new Set<() => void>();
+  #isClosed = false;
 
   /** @param password `undefined`: there is none, and nothing is right */
   constructor(password: string | undefined) {
@@ -22,26 +33,72 @@ export class Passwords {
     return this.#digest !== undefined;
   }
 
+  /** Ends all waiting: the servers are about to end, and must not wait for who guesses. */
+  close(): void {
+    this.#isClosed = true;
+    for (const end of this.#pauses) end();
+  }
+
+  #pause(ms: number): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#pauses.add(end);
+    });
+  }
+
   isRight(password: string | Uint8Array): boolean {
     // Digests are of one length, so the comparison says nothing about the password's.
     return this.#digest !== undefined && timingSafeEqual(digest(password), this.#digest);
   }
 
-  /** Resolves after a while, longer with every failure from the same host. */
-  async delay(address: string): Promise<void> {
-    const host = address.replace(/:\d+$/, '');
+  /**
+   * Before a try: resolves at once for a host that has not been wrong lately, else after a while, longer with every failure, one try after the other.
+   * @returns false when so many of the host wait already that this one is not heard
+   */
+  async turn(address: string): Promise<boolean> {
+    const failures = this.#failures.get(hostOf(address));
+    if (failures === undefined || Date.now() - failures.lastMs > FORGET_MS) return true;
+    if (failures.waiting >= WAITING_MAX) return false;
+    failures.waiting++;
+    const turn = failures.turns.then(() => this.#pause(delayOf(failures.count)));
+    failures.turns = turn;
+    await turn;
+    failures.waiting--;
+    return true;
+  }
+
+  /** After a wrong one. */
+  async failed(address: string): Promise<void> {
+    const host = hostOf(address);
     const now = Date.now();
     const before = this.#failures.get(host);
-    const count = before !== undefined && now - before.lastMs < FORGET_MS ? before.count + 1 : 1;
+    const isFresh = before !== undefined && now - before.lastMs < FORGET_MS;
+    const failures: Failures = before ?? { count: 0, lastMs: now, waiting: 0, turns: Promise.resolve() };
+    failures.count = isFresh ? failures.count + 1 : 1;
+    failures.lastMs = now;
+    // The hosts that were wrong last are remembered.
     this.#failures.delete(host);
-    this.#failures.set(host, { count, lastMs: now });
-    if (this.#failures.size > ADDRESSES_MAX) {
+    this.#failures.set(host, failures);
+    if (this.#failures.size > HOSTS_MAX) {
       const [oldest] = this.#failures.keys();
       this.#failures.delete(oldest);
     }
-    const ms = Math.min(DELAY_MS_MAX, DELAY_MS * 2 ** Math.min(10, count - 1));
-    await new Promise((resolve) => setTimeout(resolve, ms));
+    await this.#pause(DELAY_MS);
   }
+}
+
+function hostOf(address: string): string {
+  return address.replace(/:\d+$/, '');
+}
+
+function delayOf(failures: number): number {
+  return Math.min(DELAY_MS_MAX, DELAY_MS * 2 ** Math.min(10, failures - 1));
 }
 
 function digest(password: string | Uint8Array): Buffer {

@@ -33,7 +33,7 @@ export class ReplyWriter {
 
   /** Takes back what was written from `length` on. */
   truncate(length: number): void {
-    this.#at = length;
+    if (length < this.#at) this.#at = length;
   }
 
   /** A copy of what was written; the writer is empty then. */

@@ -22,8 +22,8 @@ const NAME_BYTES_MAX = 32;
 const STRANGER_ARGUMENTS_MAX = 10;
 const STRANGER_BULK_BYTES_MAX = 16_384;
 /** A number that is none; and one whose line has not come to its end. */
-const BAD = -2;
-const PARTIAL = -3;
+const BAD = -Infinity;
+const PARTIAL = Infinity;
 
 export interface ParserLimits {
   /** Arguments of a command. */

@@ -94,6 +94,8 @@ export class RespServer {
   readonly #server: Server;
   readonly #connections = new Map<number, Connection>();
   #nextId = 1;
+  /** A connection runs commands: see Connection. */
+  isRunning = false;
   #isClosing = false;
   #unpause: (() => void) | undefined;
   readonly #clock: NodeJS.Timeout;
@@ -183,10 +185,10 @@ export class RespServer {
     this.#connections.delete(connection.session.id);
   }
 
-  /** A session has said the password: its commands may be long. */
+  /** A session has said the password, or is to say it again: only with it may commands be long. */
   trust(session: Session): void {
     const connection = this.#connections.get(session.id);
-    if (connection !== undefined) connection.parser.isTrusted = true;
+    if (connection !== undefined) connection.parser.isTrusted = session.isAuthenticated;
   }
 
   get connectionCount(): number {
@@ -240,6 +242,7 @@ export class RespServer {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
+    this.passwords.close();
     for (const connection of this.#connections.values()) connection.end();
     await closed;
     clearInterval(this.#clock);
@@ -250,6 +253,7 @@ export class RespServer {
     this.#isClosing = true;
     this.unpause();
     this.#server.close();
+    this.passwords.close();
     for (const connection of this.#connections.values()) connection.kill();
     clearInterval(this.#clock);
   }

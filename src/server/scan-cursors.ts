@@ -6,18 +6,22 @@
 import { CommandError } from './protocol-error.js';
 
 const CURSORS_MAX = 65_536;
+const BYTES_MAX = 16 * 1024 * 1024;
 
 export class ScanCursors {
   readonly #keys = new Map<string, Buffer>();
   #next = 1;
+  #bytes = 0;
 
   /** @returns the cursor that goes on behind `key` */
   keep(key: Buffer): string {
     const cursor = String(this.#next++);
     this.#keys.set(cursor, Buffer.from(key));
-    if (this.#keys.size > CURSORS_MAX) {
-      const [oldest] = this.#keys.keys();
+    this.#bytes += key.length;
+    for (const [oldest, kept] of this.#keys) {
+      if (this.#keys.size <= CURSORS_MAX && this.#bytes <= BYTES_MAX) break;
       this.#keys.delete(oldest);
+      this.#bytes -= kept.length;
     }
     return cursor;
   }

@@ -10,6 +10,8 @@ import type { RespServer } from './resp-server.js';
 /** Between MULTI and EXEC. */
 export interface Multi {
   commands: { command: Command; args: Buffer[] }[];
+  /** What they take. */
+  bytes: number;
   /** A command was refused: EXEC will be, too. */
   isBroken: boolean;
 }
@@ -38,8 +40,6 @@ export interface Outlet {
   readonly inputBytes: number;
 }
 
-export type ReplyMode = 'on' | 'off' | 'skip' | 'skip next';
-
 const SMALL_REPLY_BYTES = 512;
 
 export class Session {
@@ -59,7 +59,10 @@ export class Session {
   isDirty = false;
   readonly channels = new Set<string>();
   readonly patterns = new Set<string>();
-  replyMode: ReplyMode = 'on';
+  /** CLIENT REPLY: no replies at all; none to this command; none to the next. */
+  isReplyOff = false;
+  #isReplySkipped = false;
+  isNextReplySkipped = false;
   readonly createdMs = Date.now();
   lastCommandMs = Date.now();
   lastCommand = 'NULL';
@@ -115,8 +118,25 @@ export class Session {
 
   watch(key: Buffer): void {
     const stored = storeKey(this.database, key);
+    if (this.watched.some((watched) => sameKey(watched.stored, stored))) return;
     this.server.watches.add(stored, this);
     this.watched.push({ database: this.database, key, stored, lsn: this.store.entry(key)?.lsn ?? 0 });
+  }
+
+  /** Whether the command that has just run gets no reply. */
+  get isMuffled(): boolean {
+    return this.isReplyOff || this.#isReplySkipped;
+  }
+
+  /** A command is over. */
+  nextReply(): void {
+    this.#isReplySkipped = this.isNextReplySkipped;
+    this.isNextReplySkipped = false;
+  }
+
+  replyOn(): void {
+    this.isReplyOff = false;
+    this.#isReplySkipped = false;
   }
 
   unwatch(): void {
@@ -124,4 +144,8 @@ export class Session {
     this.watched = [];
     this.isDirty = false;
   }
+}
+
+function sameKey(a: string | Uint8Array, b: string | Uint8Array): boolean {
+  return a === b || (typeof a !== 'string' && typeof b !== 'string' && Buffer.compare(a, b) === 0);
 }

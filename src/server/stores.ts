@@ -3,7 +3,7 @@
  */
 
 import type { Entry, FlashVector, Replacement, TransactionView } from '../index.js';
-import { isOf, isOfNumbered, lookUpKey, ownKey, prefixOf, storeKey } from './key-spaces.js';
+import { DATABASES, isOf, lookUpKey, numberedPrefixOf, ownKey, prefixOf, storeKey } from './key-spaces.js';
 import type { Session } from './session.js';
 
 export type Modifier = (entry: Entry | undefined) => Replacement | null | undefined;
@@ -67,31 +67,58 @@ abstract class RangedStore {
   protected abstract readonly source: Pick<FlashVector, 'keys' | 'entries' | 'count'> | Pick<TransactionView, 'keys' | 'entries' | 'count'>;
 
   *keys(range: KeyRange = {}): Generator<Buffer> {
-    const { database } = this.session;
-    if (isEmptyRange(range)) return;
-    for (const key of this.source.keys(rangeOf(database, range))) {
-      if (database === 0 && isOfNumbered(key)) continue;
-      yield ownKey(database, key);
-    }
+    for (const [key] of this.#walk((bounds) => pairs(this.source.keys(bounds)), range)) yield key;
   }
 
   *entries(range: KeyRange = {}): Generator<[key: Buffer, value: unknown]> {
+    yield* this.#walk((bounds) => this.source.entries(bounds), range);
+  }
+
+  /** Keys of database 0 lie around those of the numbered ones: where one of these is met, the walk goes on behind all of its database. */
+  *#walk(
+    read: (bounds: StoreRange) => Iterable<readonly [string | Uint8Array, unknown]>,
+    range: KeyRange,
+  ): Generator<[key: Buffer, value: unknown]> {
     const { database } = this.session;
     if (isEmptyRange(range)) return;
-    for (const [key, value] of this.source.entries(rangeOf(database, range))) {
-      if (database === 0 && isOfNumbered(key)) continue;
-      yield [ownKey(database, key), value];
+    const bounds = rangeOf(database, range);
+    for (let isOver = false; !isOver;) {
+      isOver = true;
+      for (const [key, value] of read(bounds)) {
+        const other = database === 0 ? numberedPrefixOf(key) : undefined;
+        if (other !== undefined) {
+          // The prefix ends in "!", and what comes next after all that begin with it begins with what comes next after "!".
+          if (range.reverse === true) bounds.lt = other;
+          else bounds.gte = `${other.slice(0, -1)}"`;
+          if (range.reverse !== true) delete bounds.gt;
+          else delete bounds.lte;
+          isOver = false;
+          break;
+        }
+        yield [ownKey(database, key), value];
+      }
     }
   }
 
   count(range: KeyRange = {}): number {
     const { database } = this.session;
     if (isEmptyRange(range)) return 0;
-    if (database !== 0) return this.source.count(rangeOf(database, range));
-    let count = 0;
-    for (const key of this.source.keys(rangeOf(database, range))) if (!isOfNumbered(key)) count++;
+    const bounds = rangeOf(database, range);
+    let count = this.source.count(bounds);
+    if (database !== 0 || count === 0) return count;
+    for (let n = 1; n < DATABASES; n++) {
+      const prefix = Buffer.from(prefixOf(n));
+      const own = range.prefix ?? Buffer.alloc(0);
+      const shared = Math.min(own.length, prefix.length);
+      if (!own.subarray(0, shared).equals(prefix.subarray(0, shared))) continue;
+      count -= this.source.count({ ...bounds, prefix: own.length > prefix.length ? own : prefix });
+    }
     return count;
   }
+}
+
+function* pairs(keys: Iterable<string | Uint8Array>): Generator<readonly [string | Uint8Array, unknown]> {
+  for (const key of keys) yield [key, undefined];
 }
 
 /** Straight on the store. Writes are acknowledged by the promises that `session.track` gets. */

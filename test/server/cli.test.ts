@@ -63,6 +63,15 @@ for (const where of ['a folder', 'a node'] as const) {
     t.same(typeof first.value === 'string' ? JSON.parse(first.value) : first.value, documents[0]);
     t.equal((await flashvector('dump', '--out', 'dump.ndjson.gz')).status, 2, 'what is there is not overwritten');
     t.match((await flashvector('stats')).stdout, /entries +501/);
+    t.equal(
+      (
+        JSON.parse((await flashvector('load', 'dump.ndjson.gz', '--dumped', '--key-prefix', 'again:', '--json')).stdout) as {
+          entries: number;
+        }
+      ).entries,
+      501,
+    );
+    t.equal((await flashvector('get', 'again:package-0000')).stdout, (await flashvector('get', 'package-0000')).stdout);
     t.match(JSON.parse((await flashvector('bench', '--count', '2000', '--json')).stdout), { count: 2000 });
     fs.writeFileSync(path.join(cwd, 'bad.ndjson'), '{"Package":"a"}\n{"x":1}\n');
     t.match((await flashvector('load', 'bad.ndjson', '--key', 'Package')).stderr, /bad\.ndjson:2 has no field "Package"/);
@@ -71,6 +80,27 @@ for (const where of ['a folder', 'a node'] as const) {
     t.match(await flashvector('load', 'absent.ndjson'), { status: 2, stderr: /ENOENT/ });
   });
 }
+
+void t.test('regression: a write that is refused while more is read ends `load` properly', async (t) => {
+  const { port } = await startNode(t, { MaxMemoryBytes: 16 * 1024 * 1024 });
+  const cwd = tempFolder(t);
+  fs.writeFileSync(
+    path.join(cwd, 'many.ndjson'),
+    Array.from({ length: 3000 }, (_, i) => JSON.stringify({ i, text: 'x'.repeat(10_000) })).join('\n'),
+  );
+  t.match(await run(cwd, 'load', 'many.ndjson', '--connect', `127.0.0.1:${port}`), {
+    status: 2,
+    stderr: /^OOM command not allowed[^\n]*\n$/,
+  });
+});
+
+void t.test('regression: what follows `--` is no option', (t) => {
+  const cwd = tempFolder(t);
+  const flashvector = (...args: string[]): Result => spawnSync(process.execPath, [CLI, ...args], { cwd, encoding: 'utf8' });
+  t.equal(flashvector('put', '--dir', 'store', '--', 'x', '--help').status, 0);
+  t.match(flashvector('get', 'x', '--dir', 'store'), { status: 0, stdout: '--help\n' });
+  t.end();
+});
 
 void t.test('usage, help, versions, and what cannot be reached', async (t) => {
   const cwd = tempFolder(t);

@@ -111,6 +111,22 @@ void t.test('combinations that cannot be', async (t) => {
   );
 });
 
+void t.test('regression: a file that is no settings file is not shown, for it may hold a password', async (t) => {
+  for (const content of [
+    '[{"RequirePass":"hunter2"}]',
+    '"hunter2"',
+    '{"RequirePass":"hunter2" "x":1}',
+    '{"RequirePass":"hunter2"',
+    'hunter2',
+  ]) {
+    const problems = problemsOf(() => loadSettings({ file: fileWith(t, content), environment: {}, flags: {} }));
+    t.equal(problems.length, 1);
+    t.notMatch(problems.join(), /hunter2/);
+  }
+  const { settings } = loadSettings({ file: fileWith(t, '\uFEFF{"NodeID":"bom"}'), environment: {}, flags: {} });
+  t.equal(settings.NodeID, 'bom');
+});
+
 void t.test('`flashvector config` shows where each came from, and no secret', async (t) => {
   const cwd = tempFolder(t);
   fs.writeFileSync(path.join(cwd, 'config.json'), JSON.stringify({ RequirePass: 'very secret', MaxClients: 5 }));

@@ -16,7 +16,7 @@ import { tempFolder } from './temp.js';
 export const CLI = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 /** Keeps what is logged. */
-class MemoryLog implements Log {
+export class MemoryLog implements Log {
   readonly lines: { level: string; message: string; facts: object }[] = [];
   #keep(level: string) {
     return (facts: object, message: string): void => void this.lines.push({ level, message, facts });
@@ -27,7 +27,7 @@ class MemoryLog implements Log {
   readonly error = this.#keep('error');
 }
 
-function settingsWith(changes: Partial<NodeSettings>): NodeSettings {
+export function settingsWith(changes: Partial<NodeSettings>): NodeSettings {
   const { settings } = loadSettings({ environment: {}, flags: {}, file: emptyFile });
   return { ...settings, ListenAddr: ':0', HttpAddr: 'off', SnapshotIntervalSeconds: 0, ...changes };
 }

@@ -166,7 +166,7 @@ function bitOp(session: Session, args: Buffer[]): Promise<void> | undefined {
       const value = store.get(key);
       return value === undefined ? NONE : toBytes(value);
     });
-    const length = Math.max(...inputs.map((input) => input.length));
+    const length = inputs.reduce((most, input) => Math.max(most, input.length), 0);
     const out = grown(inputs[0], length);
     if (name === 'NOT') {
       for (let i = 0; i < length; i++) out[i] = ~out[i];
@@ -285,7 +285,10 @@ function bitField(session: Session, args: Buffer[]): Promise<void> | undefined {
       const ends = operations
         .filter(({ operation }) => operation !== 'GET')
         .map(({ offset, bits }) => Math.floor((offset + bits - 1) / 8) + 1);
-      const bytes = grown(old, Math.max(...ends));
+      const bytes = grown(
+        old,
+        ends.reduce((most, end) => Math.max(most, end), 0),
+      );
       for (const operation of operations) {
         const before = readField(bytes, operation);
         if (operation.operation === 'GET') {

@@ -13,10 +13,11 @@ const DEFAULT_USER = 'default';
 /** Says the password. Who is wrong waits, and so do the commands behind. */
 async function authenticate(session: Session, user: string, password: Buffer): Promise<void> {
   const { passwords } = session.server;
-  const isRight = passwords.isRight(password) && user === DEFAULT_USER;
+  const isHeard = await passwords.turn(session.outlet.address);
+  const isRight = isHeard && passwords.isRight(password) && user === DEFAULT_USER;
   if (!isRight) {
     session.server.counts.refusedPasswords++;
-    await passwords.delay(session.outlet.address);
+    await passwords.failed(session.outlet.address);
     throw new CommandError(WRONG_PASSWORD);
   }
   session.isAuthenticated = true;
@@ -55,6 +56,7 @@ function hello(session: Session, args: Buffer[]): Promise<void> | undefined {
       }
     }
   }
+  if (login !== undefined && !session.server.needsPassword && login[0] !== DEFAULT_USER) throw new CommandError(WRONG_PASSWORD);
   if (login === undefined || !session.server.needsPassword) {
     greet(session, protocol, name);
     return undefined;
@@ -122,8 +124,10 @@ function reset(session: Session): void {
   session.setProtocol(2);
   session.database = 0;
   session.name = '';
-  session.replyMode = 'on';
+  session.replyOn();
+  session.isNextReplySkipped = false;
   session.isAuthenticated = !session.server.needsPassword;
+  session.server.trust(session);
   session.reply.status('RESET');
 }
 
@@ -213,12 +217,12 @@ function end(session: Session, target: Session): void {
 
 function setReplyMode(session: Session, mode: string): void {
   if (mode === 'ON') {
-    session.replyMode = 'on';
+    session.replyOn();
     session.reply.ok();
   } else if (mode === 'OFF') {
-    session.replyMode = 'off';
+    session.isReplyOff = true;
   } else if (mode === 'SKIP') {
-    if (session.replyMode === 'on') session.replyMode = 'skip next';
+    if (!session.isReplyOff) session.isNextReplySkipped = true;
   } else {
     throw syntaxError();
   }

@@ -59,8 +59,8 @@ function rename(isNx: boolean) {
       const isSame = from.equals(to);
       const isFree = isNx ? !store.has(to) : true;
       if (isFree && !isSame) {
-        store.del(from);
         putCopy(store, to, entry.value, entry.expiresAt);
+        store.del(from);
       }
       if (isNx) session.reply.integer(isFree ? 1 : 0);
       else session.reply.ok();
@@ -110,8 +110,8 @@ function move(session: Session, [, key, where]: Buffer[]): Promise<void> | undef
     const entry = store.entry(key);
     const isMoved = entry !== undefined && !inDatabase(session, database, () => store.has(key));
     if (isMoved) {
-      store.del(key);
       inDatabase(session, database, () => putCopy(store, key, entry.value, entry.expiresAt));
+      store.del(key);
     }
     session.reply.integer(isMoved ? 1 : 0);
   });

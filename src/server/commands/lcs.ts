@@ -6,8 +6,8 @@ import { CommandError } from '../protocol-error.js';
 import type { Session } from '../session.js';
 import { bytesUnder } from './bits.js';
 
-/** Cells of the table that are worth a reply; 4 bytes each. */
-const CELLS_MAX = 256 * 1024 * 1024;
+/** Cells of the table, 4 bytes each: with more of them everybody else would wait for a second and longer. */
+const CELLS_MAX = 64 * 1024 * 1024;
 
 interface Match {
   a: [first: number, last: number];

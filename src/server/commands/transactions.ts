@@ -1,6 +1,6 @@
 /**
  * MULTI to EXEC: the commands in between run as one transaction of the store, one record of the log. A watched key that has
- * changed since, by whomever, makes EXEC reply with nil.
+ * changed since makes EXEC reply with nil; what the library or HTTP has changed and changed back to no entry at all is not seen.
  */
 
 import { ALL_KEYS, NO_KEYS, type Command } from '../command.js';
@@ -12,7 +12,7 @@ import { inDatabase } from './keys.js';
 
 function multi(session: Session): void {
   if (session.multi !== undefined) throw new CommandError('ERR MULTI calls can not be nested');
-  session.multi = { commands: [], isBroken: false };
+  session.multi = { commands: [], bytes: 0, isBroken: false };
   session.reply.ok();
 }
 
