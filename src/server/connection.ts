@@ -120,6 +120,12 @@ export class Connection implements Outlet {
     this.#isRunning = true;
     try {
       this.#runCommands();
+    } catch (error) {
+      // A fault of the server's own: this client's replies are not to be trusted any more, and nobody else may get them.
+      server.log.error({ err: error, client: this.address }, 'a fault in the server; the client is cut off');
+      server.reply.truncate(0);
+      for (const { promise } of this.#writes.splice(0)) promise.catch(() => undefined);
+      this.kill();
     } finally {
       this.#isRunning = false;
       server.isRunning = false;

@@ -14,6 +14,7 @@ import { CommandTable } from './command.js';
 import { bitCommands } from './commands/bits.js';
 import { connectionCommands } from './commands/connection.js';
 import { counterCommands } from './commands/counters.js';
+import { dumpCommands } from './commands/dump.js';
 import { expiryCommands } from './commands/expiry.js';
 import { flashVectorCommands } from './commands/fv.js';
 import { introspectionCommands } from './commands/introspection.js';
@@ -119,6 +120,7 @@ export class RespServer {
       lcsCommands,
       keyCommands,
       expiryCommands,
+      dumpCommands,
       transactionCommands,
       pubsubCommands,
       connectionCommands,

@@ -2,7 +2,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { startNode } from '../support/node-harness.js';
+import { crc64, dumpString, restoreString } from '../../src/server/rdb-string.js';
+import { NO_REDIS, startNode, startRedis } from '../support/node-harness.js';
+import { randomFrom, testSeed } from '../support/random.js';
 import { RespClient, encodeCommand, textOf, type Reply } from '../support/resp-client.js';
 
 const bulk = (text: string): Reply => ({ bulk: text });
@@ -318,4 +320,60 @@ void t.test('a full memory is said, and nothing is broken', async (t) => {
     (await redis.pipeline(replies.map((_, i) => ['EXISTS', `k${i}`]))).map((found) => found === 1),
     replies.map((reply) => reply === '+OK'),
   );
+});
+
+void t.test('DUMP and RESTORE: values go to redis-server and come back', async (t) => {
+  t.equal(crc64(Buffer.from('123456789')).toString('hex'), 'cad9b8c414d9c6e9');
+  const redisPort = await startRedis(t);
+  if (redisPort === undefined) {
+    t.pass(NO_REDIS, { skip: NO_REDIS });
+    return;
+  }
+  const { client } = await startNode(t, { Durability: 'memory' });
+  const ours = await client();
+  const theirs = await RespClient.connect(redisPort);
+  t.teardown(() => theirs.close());
+  const random = randomFrom(testSeed(t));
+  const values = [
+    ...['', '0', '-128', '127', '128', '-32769', '32768', '2147483647', '2147483648', '-2147483648', '01', '-0', '99999999999'].map(
+      (text) => Buffer.from(text),
+    ),
+    ...Array.from({ length: 60 }, (_, i) =>
+      Buffer.from(Array.from({ length: i * 7 }, () => Math.floor(random() * (i % 3 === 0 ? 256 : 2)))),
+    ),
+    // Compressed, with long references.
+    Buffer.from('abc'.repeat(10_000)),
+    Buffer.alloc(100_000),
+  ];
+  let compressed = 0;
+  for (const value of values) {
+    await theirs.call('SET', 'k', value);
+    const payload = Buffer.from(textOf(await theirs.call('DUMP', 'k')), 'latin1');
+    if (payload[1] === 0xc3) compressed++;
+    t.equal(await ours.call('RESTORE', 'k', 0, payload, 'REPLACE'), '+OK');
+    t.same(await ours.call('GET', 'k'), bulk(value.toString('latin1')));
+    const back = Buffer.from(textOf(await ours.call('DUMP', 'k')), 'latin1');
+    if (payload[1] !== 0xc3) t.same(back, payload);
+    t.equal(await theirs.call('RESTORE', 'k', 100_000, back, 'REPLACE'), '+OK');
+    t.same(await theirs.call('GET', 'k'), bulk(value.toString('latin1')));
+  }
+  t.ok(compressed > 5);
+  // Whatever is in a payload: refused, or a value.
+  const whole = dumpString(Buffer.from('abc'.repeat(50)));
+  for (let i = 0; i < 20_000; i++) {
+    const body = Buffer.from(Array.from({ length: 1 + Math.floor(random() * 30) }, () => Math.floor(random() * 256)));
+    body[0] = 0;
+    if (random() < 0.5) body[1] = 0xc3;
+    const framed = Buffer.concat([body, Buffer.from([10, 0])]);
+    try {
+      restoreString(Buffer.concat([framed, crc64(framed)]));
+    } catch (error) {
+      if ((error as Error).name !== 'CommandError') throw error;
+    }
+  }
+  for (let i = 0; i < whole.length; i++) {
+    const damaged = Buffer.from(whole);
+    damaged[i] ^= 1;
+    t.throws(() => restoreString(damaged), { message: /checksum/ });
+  }
 });

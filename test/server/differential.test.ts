@@ -7,6 +7,7 @@
 
 import t from 'tap';
 import { randomFrom, testSeed } from '../support/random.js';
+import { dumpString } from '../../src/server/rdb-string.js';
 import { NO_REDIS, startNode, startRedis } from '../support/node-harness.js';
 import { RespClient, type Reply } from '../support/resp-client.js';
 
@@ -79,6 +80,16 @@ function makeDraws(draw: Draw) {
     pick<Arg[]>([[], [], ['NX'], ['XX'], ['GT'], ['LT'], ['nx'], ['XX', 'GT'], ['NX', 'XX'], ['GT', 'LT'], ['FOO']]);
   const field = (): Arg => pick(['u8', 'i8', 'u4', 'i16', 'u63', 'i64', 'u1', 'u64', 'i65', 'x8']);
   const offset = (): Arg => pick([0, 1, 3, 8, 13, '#0', '#1', '#2', 100, -1, 'x']);
+  // Of Redis itself: a number, a compressed string; and damaged ones.
+  const payload = (): Arg =>
+    pick([
+      dumpString(Buffer.from('12345')),
+      dumpString(Buffer.from('x'.repeat(70))),
+      dumpString(Buffer.alloc(0)),
+      Buffer.from('000c0afa0cb7ca6b9e5a3f16', 'hex'),
+      Buffer.alloc(3),
+      '',
+    ]);
   const fieldOperation = (): Arg[] =>
     pick<() => Arg[]>([
       () => ['GET', field(), offset()],
@@ -137,6 +148,16 @@ function makeDraws(draw: Draw) {
     () => ['EXISTS', ...some(key)],
     () => ['TOUCH', ...some(key)],
     () => ['TYPE', key()],
+    () => [
+      'RESTORE',
+      key(),
+      pick([0, 1_000_000, -1, 'x']),
+      payload(),
+      ...rarely('REPLACE'),
+      ...rarely('REPLACE'),
+      ...rarely('IDLETIME', pick([1, -1])),
+      ...rarely('NOPE'),
+    ],
     () => ['RENAME', key(), key()],
     () => ['RENAMENX', key(), key()],
     () => ['COPY', key(), key(), ...rarely('REPLACE'), ...rarely('DB', pick([0, 1, 15, 16, 'x']))],
