@@ -190,7 +190,7 @@ export class RangeReader {
         this.#fetched = AHEAD - 1;
         cursor.fetchAhead(at);
       }
-      const shard = this.#core.shards[cursor.shardAt(at)];
+      const shard = this.#core.shards[cursor.shardOf[at]];
       const value = shard.readAt(this.#view, cursor, cursor.units[at], this.#ahead, this.#wantsValue);
       if (!cursor.isCurrent()) {
         this.#seek();

@@ -18,7 +18,6 @@ import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
   LEAF_SLOTS,
-  LEAF_TAIL_MAX,
   LEVELS_MAX,
   NODE_BYTES,
   NODE_PREFIX,
@@ -30,11 +29,10 @@ import {
   countOf,
   fragment3,
   innerSlot,
+  leafSlot,
   levelOf,
-  tailOf,
 } from './index-node.js';
 import { KeyProbe, compareKeys } from './key-probe.js';
-import { LeafSlots } from './leaf-slots.js';
 import type { OrderedIndex } from './ordered-index.js';
 
 const ATTEMPTS = 64;
@@ -44,9 +42,9 @@ const LINE_WORDS = 16;
 const NODE_WORDS = NODE_BYTES / 4;
 
 export class IndexCursor {
-  readonly #slots: LeafSlots;
-  /** The leaf's references in order; `next` moves towards `count`, or towards -1 when reading backwards. */
-  readonly units: Int32Array;
+  /** The leaf's references from `next` on; `next` moves towards `count`, or towards -1 when reading backwards. */
+  readonly units = new Int32Array(LEAF_SLOTS);
+  readonly shardOf = new Uint8Array(LEAF_SLOTS);
   count = 0;
   next = 0;
   /** The separator behind the leaf in the direction of reading; means something while `hasFence`. */
@@ -65,15 +63,7 @@ export class IndexCursor {
   constructor(
     readonly index: OrderedIndex,
     readonly reverse: boolean,
-  ) {
-    this.#slots = new LeafSlots(index.regions);
-    this.units = this.#slots.units;
-  }
-
-  /** Shard of the reference at an index. */
-  shardAt(at: number): number {
-    return this.#slots.heads[at] & SHARD_MASK;
-  }
+  ) {}
 
   /** Whether the leaf is still as it was copied: then every reference of it led to a live entry until now. */
   isCurrent(): boolean {
@@ -111,7 +101,7 @@ export class IndexCursor {
     const step = this.reverse ? -1 : 1;
     let sum = 0;
     for (let i = from, left = AHEAD; left > 0 && i >= 0 && i < this.count; i += step, left--) {
-      const { words } = regions[this.shardAt(i)];
+      const { words } = regions[this.shardOf[i]];
       const entry = this.units[i] * 2;
       if (entry + 2 * LINE_WORDS < words.length) sum ^= words[entry] ^ words[entry + LINE_WORDS] ^ words[entry + 2 * LINE_WORDS];
     }
@@ -157,10 +147,12 @@ export class IndexCursor {
       version = nextVersion;
     }
     const count = countOf(words, node);
-    const tail = tailOf(words, node);
-    if (count > LEAF_SLOTS || tail > LEAF_TAIL_MAX || tail > count) return false;
-    this.#slots.load(words, node, count, 0);
-    if (tail !== 0 && !this.#slots.sort(0, count, tail)) return this.#refresh(region);
+    if (count > LEAF_SLOTS) return false;
+    for (let i = 0; i < count; i++) {
+      const slot = leafSlot(node, i);
+      this.units[i] = words[slot];
+      this.shardOf[i] = words[slot + 1];
+    }
     if (fenceOf !== 0) {
       const fenceLength = words[fenceOf];
       if (fenceLength <= 0 || fenceLength > KEY_LENGTH_MASK || fenceOf + 1 + ((fenceLength + 3) >>> 2) > words.length)
@@ -169,7 +161,7 @@ export class IndexCursor {
     }
     let next = reverse ? count - 1 : 0;
     if (probe !== undefined && count !== 0) {
-      next = this.#search(words[node + NODE_PREFIX], count, probe, inclusive);
+      next = this.#search(node, count, probe, inclusive);
       if (next === TORN) return this.#refresh(region);
     }
     this.#node = node;
@@ -192,9 +184,10 @@ export class IndexCursor {
     return false;
   }
 
-  /** Index of the first slot of the leaf to be read, or of none. @param shared bytes that the keys of the leaf begin with in common */
-  #search(shared: number, count: number, probe: KeyProbe, inclusive: boolean): number {
-    const { units, heads } = this.#slots;
+  /** Index of the first slot of the leaf to be read, or of none. */
+  #search(node: number, count: number, probe: KeyProbe, inclusive: boolean): number {
+    const words = this.index.region.words;
+    const shared = words[node + NODE_PREFIX];
     const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, shared);
     // Slots below `low` are below the probe; an equal one counts as below it where it is not to be read.
     const equalIsBelow = this.reverse ? inclusive : !inclusive;
@@ -202,11 +195,12 @@ export class IndexCursor {
     let high = count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const found = heads[middle] >>> FRAGMENT_SHIFT;
+      const slot = leafSlot(node, middle);
+      const found = words[slot + 1] >>> FRAGMENT_SHIFT;
       let order = fragment - found;
       if (order === 0) {
-        const region = this.index.regions[heads[middle] & SHARD_MASK];
-        const entry = units[middle] * 2;
+        const region = this.index.regions[words[slot + 1] & SHARD_MASK];
+        const entry = words[slot] * 2;
         if (region === undefined || entry <= 0 || entry + ENTRY_HEADER_WORDS > region.words.length) return TORN;
         const length = region.words[entry] & KEY_LENGTH_MASK;
         if (entry + ENTRY_HEADER_WORDS + ((length + 3) >>> 2) > region.words.length) return TORN;

@@ -2,10 +2,9 @@
  * The nodes of the ordered index: their layout, and what reads them.
  *
  * All nodes have one size. An inner node in the tree never changes but for its child pointers, one word each: who splits or merges builds changed
- * copies aside and swaps one pointer. A leaf takes and loses single slots in place, under an odd version: a key that comes to the middle of a leaf is put
- * behind the others, into the *tail*, which is not in order; so nothing is moved for it. A full tail is sorted in once, by a changed copy of the leaf.
+ * copies aside and swaps one pointer. A leaf takes and loses single slots in place, under an odd version.
  *
- *     word 0   level in bits 0-7 (0: leaf), count of slots in bits 8-15, how many of them are the tail of a leaf in bits 16-23
+ *     word 0   level in bits 0-7 (0: leaf), count of slots in bits 8-23
  *     word 1   version: even in the tree, odd outside of it and while it changes; only ever rises, also while the node is reused
  *     word 2   bytes that all keys of a leaf, or all separators of an inner node, begin with in common
  *     word 3   inner node: unit of the first child; leaf: what is being done to it, or 0; free node: unit of the next free one
@@ -42,22 +41,22 @@ const NODE_WORDS = NODE_BYTES / 4;
 export const LEAF_SLOTS = (NODE_WORDS - NODE_HEADER_WORDS) / LEAF_SLOT_WORDS;
 export const INNER_SLOTS = Math.floor((NODE_WORDS - NODE_HEADER_WORDS) / INNER_SLOT_WORDS);
 
-/**
- * The most slots of a tail. More of them make the sorting in, some 300 ns, rarer, and what a reader has to sort for itself longer.
- */
-export const LEAF_TAIL_MAX = 32;
-
-/** In a leaf: the removal that is being done to it, or 0; see `removeIntent`. A leaf has no first child. */
+/** In a leaf: what is being done to it, or 0; see `insertIntent`. A leaf has no first child. */
 export const LEAF_INTENT = 3;
 /** The slots behind the place have been moved. */
 export const INTENT_MOVED = 1;
-const INTENT_REMOVES = 2;
+export const INTENT_REMOVES = 2;
 const INTENT_INDEX_SHIFT = 8;
 const INTENT_COUNT_SHIFT = 16;
 
-/** The slot at `index` is removed from a leaf of `count`. */
+/** A slot is inserted at `index` into a leaf of `count`. */
+export function insertIntent(index: number, count: number): number {
+  // Bit 2 makes it differ from 0 whatever the numbers are.
+  return 4 | (index << INTENT_INDEX_SHIFT) | (count << INTENT_COUNT_SHIFT);
+}
+
 export function removeIntent(index: number, count: number): number {
-  return INTENT_REMOVES | (index << INTENT_INDEX_SHIFT) | (count << INTENT_COUNT_SHIFT);
+  return insertIntent(index, count) | INTENT_REMOVES;
 }
 
 export function intentIndex(intent: number): number {
@@ -73,8 +72,6 @@ export const LEVELS_MAX = 16;
 
 const LEVEL_MASK = 0xff;
 const COUNT_SHIFT = 8;
-const COUNT_MASK = 0xff;
-const TAIL_SHIFT = 16;
 export const SHARD_MASK = 0xff;
 export const FRAGMENT_SHIFT = 8;
 
@@ -83,26 +80,11 @@ export function levelOf(words: Int32Array, node: number): number {
 }
 
 export function countOf(words: Int32Array, node: number): number {
-  return (words[node] >>> COUNT_SHIFT) & COUNT_MASK;
-}
-
-/** How many of a leaf's slots, the last ones, are not in order. */
-export function tailOf(words: Int32Array, leaf: number): number {
-  return words[leaf] >>> TAIL_SHIFT;
+  return words[node] >>> COUNT_SHIFT;
 }
 
 export function setCount(words: Int32Array, node: number, level: number, count: number): void {
   words[node] = level | (count << COUNT_SHIFT);
-}
-
-export function setLeafCount(words: Int32Array, leaf: number, count: number, tail: number): void {
-  words[leaf] = (count << COUNT_SHIFT) | (tail << TAIL_SHIFT);
-}
-
-/** Says that a leaf has lost the slot at `index`, which has been moved over: one store. */
-export function countRemoved(words: Int32Array, leaf: number, index: number, count: number): void {
-  const tail = tailOf(words, leaf);
-  setLeafCount(words, leaf, count - 1, index >= count - tail ? tail - 1 : tail);
 }
 
 /** Word index of a leaf's slot. */

@@ -21,6 +21,7 @@ import {
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   INTENT_MOVED,
+  INTENT_REMOVES,
   LEAF_INTENT,
   LEAF_SLOT_WORDS,
   NODE_PREFIX,
@@ -29,14 +30,12 @@ import {
   SLOT_SEPARATOR,
   childWord,
   countOf,
-  countRemoved,
   innerSlot,
   intentCount,
   intentIndex,
   leafSlot,
   levelOf,
-  setLeafCount,
-  tailOf,
+  setCount,
 } from './index-node.js';
 import { KeyProbe } from './key-probe.js';
 import { NodePool } from './node-pool.js';
@@ -87,19 +86,24 @@ export function repairIndex(index: OrderedIndex): void {
   rebuildAllocator(region, units, live);
 }
 
-/** Finishes a removal. A copy within an array is not interrupted: it is done or not begun. */
+/** Takes back an insertion that was begun, finishes a removal. A copy within an array is not interrupted: it is done or not begun. */
 function settleIntent(words: Int32Array, leaf: number): void {
   const intent = words[leaf + LEAF_INTENT];
   const index = intentIndex(intent);
   const count = intentCount(intent);
-  if (countOf(words, leaf) === count) {
-    // No two slots of a leaf are the same, so where the last two are they have been moved.
-    const last = leafSlot(leaf, count - 1);
-    const isTwin = words[last] === words[last - LEAF_SLOT_WORDS] && words[last + 1] === words[last - LEAF_SLOT_WORDS + 1];
-    const isAtEnd = index === count - 1;
-    const slot = leafSlot(leaf, index);
-    if ((intent & INTENT_MOVED) === 0 && !isAtEnd && !isTwin) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
-    countRemoved(words, leaf, index, count);
+  const removes = (intent & INTENT_REMOVES) !== 0;
+  const slot = leafSlot(leaf, index);
+  // No two slots of a leaf are the same, so where two are one is a copy of the other. For a removal the last two are, when they have moved.
+  const twin = removes ? leafSlot(leaf, count - 2) : slot;
+  const hasTwin = words[twin] === words[twin + LEAF_SLOT_WORDS] && words[twin + 1] === words[twin + LEAF_SLOT_WORDS + 1];
+  const isAtEnd = index === (removes ? count - 1 : count);
+  const hasMoved = (intent & INTENT_MOVED) !== 0 || (!isAtEnd && hasTwin);
+  if (removes) {
+    if (!hasMoved && !isAtEnd) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
+    setCount(words, leaf, 0, count - 1);
+  } else {
+    if (hasMoved && !isAtEnd) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count + 1));
+    setCount(words, leaf, 0, count);
   }
   words[leaf + LEAF_INTENT] = 0;
 }
@@ -142,7 +146,7 @@ export function reconcileIndex(index: OrderedIndex, contents: readonly ShardCont
       probe.setWords(words, unit * 2 + ENTRY_HEADER_WORDS, length);
       const reserved = index.reserveLocked(1, length);
       assert(reserved, 'there is memory for what a dead thread has left to do');
-      index.insertLocked(probe, shard, unit);
+      index.setLocked(probe, shard, unit);
     }
   }
 }
@@ -155,18 +159,15 @@ function removeStale(index: OrderedIndex, pointer: number, entries: ReadonlyMap<
   const copy = nodes.take();
   const { words } = index.region;
   const leaf = words[pointer] * 2;
-  const sorted = countOf(words, leaf) - tailOf(words, leaf);
   let count = 0;
-  let tail = 0;
   for (let i = 0; i < countOf(words, leaf); i++) {
     const slot = leafSlot(leaf, i);
     if (entries.get(words[slot + 1] & SHARD_MASK)?.has(words[slot]) === false) continue;
     words.copyWithin(leafSlot(copy, count++), slot, slot + LEAF_SLOT_WORDS);
-    if (i >= sorted) tail++;
   }
   words[copy + NODE_PREFIX] = words[leaf + NODE_PREFIX];
   words[copy + LEAF_INTENT] = 0;
-  setLeafCount(words, copy, count, tail);
+  setCount(words, copy, 0, count);
   nodes.even(copy);
   nodes.odd(leaf);
   storeRelease(words, pointer, copy >>> 1);

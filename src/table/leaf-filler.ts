@@ -3,13 +3,13 @@
  * Under the index's lock, so what a leaf in the tree refers to is there.
  */
 
-import { assert } from '../base/errors.js';
 import { KEY_LENGTH_MASK } from '../base/record.js';
 import type { Region } from '../memory/region.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
   LEAF_INTENT,
+  LEAF_SLOTS,
   NODE_HEADER_WORDS,
   NODE_PREFIX,
   SHARD_MASK,
@@ -17,22 +17,19 @@ import {
   fragment3,
   leafSlot,
   setCount,
-  tailOf,
 } from './index-node.js';
 import { sharedBytes } from './key-probe.js';
-import { LeafSlots } from './leaf-slots.js';
 import { storeSeparator } from './separator.js';
 
 export class LeafFiller {
-  /** Slots of a leaf under construction. */
-  readonly #slots: LeafSlots;
+  /** Slots of a leaf under construction: units, shards. */
+  readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
+  readonly #shardOf = new Uint8Array(2 * LEAF_SLOTS + 1);
 
   constructor(
     readonly region: Region,
     readonly regions: readonly Region[],
-  ) {
-    this.#slots = new LeafSlots(regions);
-  }
+  ) {}
 
   /** The words of a shard's region, reaching past the entry's key. Under the index's lock what a leaf refers to is there. */
   entryWords(shard: number, entry: number): Int32Array {
@@ -45,19 +42,18 @@ export class LeafFiller {
     return region.words;
   }
 
-  /** Fills a node with the slots collected, from `from` to `to`. */
+  /** Fills a node with the slots collected in `#units` and `#shardOf`, from `from` to `to`. */
   fill(node: number, from: number, to: number, shared: number): void {
-    const { units, heads } = this.#slots;
     setCount(this.region.words, node, 0, to - from);
     this.region.words[node + LEAF_INTENT] = 0;
     this.region.words[node + NODE_PREFIX] = shared;
     for (let i = from; i < to; i++) {
-      const entry = units[i] * 2;
-      const shard = heads[i] & SHARD_MASK;
+      const entry = this.#units[i] * 2;
+      const shard = this.#shardOf[i];
       const length = this.entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
       const fragment = fragment3(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared);
       const slot = leafSlot(node, i - from);
-      this.region.words[slot] = units[i];
+      this.region.words[slot] = this.#units[i];
       this.region.words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
     }
   }
@@ -65,7 +61,7 @@ export class LeafFiller {
   /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
   copy(node: number, leaf: number, from: number, to: number, shared: number): void {
     const words = this.region.words;
-    if (words[leaf + NODE_PREFIX] === shared && tailOf(words, leaf) === 0) {
+    if (words[leaf + NODE_PREFIX] === shared) {
       setCount(words, node, 0, to - from);
       words[node + NODE_PREFIX] = shared;
       words[node + LEAF_INTENT] = 0;
@@ -76,32 +72,13 @@ export class LeafFiller {
     this.fill(node, from, to, shared);
   }
 
-  /** Fills a node with the slots of another leaf, in order. */
-  sortInto(node: number, leaf: number): void {
-    const count = this.collect(leaf, 0);
-    const { units, heads } = this.#slots;
-    const { words } = this.region;
-    setCount(words, node, 0, count);
-    words[node + NODE_PREFIX] = words[leaf + NODE_PREFIX];
-    words[node + LEAF_INTENT] = 0;
-    for (let i = 0, slot = leafSlot(node, 0); i < count; i++, slot += 2) {
-      words[slot] = units[i];
-      words[slot + 1] = heads[i];
-    }
-  }
-
-  /** Collects a leaf's references in order, behind those collected already. @returns how many there are then */
+  /** Collects a leaf's references behind those collected already. @returns how many there are then */
   collect(leaf: number, already: number): number {
-    const { words } = this.region;
-    const slots = this.#slots;
+    const words = this.region.words;
     const count = countOf(words, leaf);
-    const tail = tailOf(words, leaf);
-    slots.load(words, leaf, count, already);
-    if (tail !== 0 && !slots.sort(already, count, tail)) {
-      for (const region of this.regions) region.refresh();
-      slots.load(words, leaf, count, already);
-      const isWhole = slots.sort(already, count, tail);
-      assert(isWhole, 'what a leaf refers to is there while the lock is held');
+    for (let i = 0; i < count; i++) {
+      this.#units[already + i] = words[leafSlot(leaf, i)];
+      this.#shardOf[already + i] = words[leafSlot(leaf, i) + 1] & SHARD_MASK;
     }
     return already + count;
   }

@@ -8,8 +8,8 @@
  * 1. What changes the shape of the tree is one store of a child pointer (or of the root) that leads from a node to its changed copy. Before it the
  *    copy is complete; behind it nothing leads to the old node.
  * 2. The node that is going to be replaced gets an odd version before that store, so a reader that holds it finds out; the copy has an even one by then.
- * 3. One slot more in a leaf is written behind the others, under an odd version, before the one store that counts it. One less is a change in place, under an odd
- *    version; the leaf says before what is going to be done (LEAF_INTENT), and a repair finishes it.
+ * 3. One slot more or less in a leaf is a change in place, under an odd version; the leaf says before what is going to be done (LEAF_INTENT), and
+ *    a repair takes an insertion back and finishes a removal.
  * 4. A node that the tree leads to has an odd version only during these: a repair makes it even again.
  * 5. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
  *
@@ -37,7 +37,6 @@ import {
   LEAF_INTENT,
   LEAF_SLOTS,
   LEAF_SLOT_WORDS,
-  LEAF_TAIL_MAX,
   LEVELS_MAX,
   NODE_BYTES,
   NODE_CLASS,
@@ -50,17 +49,15 @@ import {
   childFor,
   childWord,
   countOf,
-  countRemoved,
   fragment3,
   fragment4,
   innerSlot,
+  insertIntent,
   leafSlot,
   levelOf,
   removeIntent,
   rootOf,
   setCount,
-  setLeafCount,
-  tailOf,
 } from './index-node.js';
 import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
 import { LeafFiller } from './leaf-filler.js';
@@ -75,8 +72,6 @@ const ROOM_CHUNKS = 10;
 /** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
 const MERGE_BELOW = LEAF_SLOTS >>> 2;
 const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
-/** A key that is not in a leaf. */
-const ABSENT = -1;
 /** No separator: the edge of the tree. */
 const NO_FENCE = 0;
 
@@ -166,55 +161,43 @@ export class OrderedIndex {
 
   // Changes -----------------------------------------------------------------------------------
 
-  /** Adds a key that is absent: nothing looks whether it is. Room must have been reserved. */
-  insertLocked(probe: KeyProbe, shard: number, unit: number): void {
+  /** Adds a key that is absent, or leads the key to another block. Room must have been reserved. */
+  setLocked(probe: KeyProbe, shard: number, unit: number): void {
     for (;;) {
-      let leaf = this.#descend(probe, true);
+      const leaf = this.#descend(probe, true);
       // A split on the way: begin again, the way is another one.
       if (leaf === 0) continue;
       const { words } = this.region;
-      const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
-      let tail = tailOf(words, leaf);
       const count = countOf(words, leaf);
-      // Keys that come in order belong behind the last of the tree.
-      const isBehind = tail === 0 && (count === 0 || (this.#isLast && this.#orderAt(leaf, count - 1, probe, fragment) > 0));
-      if (tail === LEAF_TAIL_MAX || (tail !== 0 && count === LEAF_SLOTS)) {
-        leaf = this.#sortLeaf(leaf);
-        tail = 0;
-        // Whether the key comes to the end of it is seen in the next round.
-        if (count === LEAF_SLOTS) continue;
+      const place = this.#placeIn(leaf, probe);
+      if (place < 0) {
+        this.#replaceSlot(leaf, -place - 1, unit);
+        return;
       }
       if (count === LEAF_SLOTS) {
-        this.#splitLeaf(leaf, isBehind);
+        this.#splitLeaf(leaf, place === count);
         continue;
       }
-      this.#nodes.odd(leaf);
-      const slot = leafSlot(leaf, count);
-      words[slot] = unit;
-      words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
-      setLeafCount(words, leaf, count + 1, isBehind ? 0 : tail + 1);
-      this.#nodes.even(leaf);
+      const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+      this.#insertSlot(leaf, place, unit, (fragment << FRAGMENT_SHIFT) | shard);
       return;
     }
-  }
-
-  /** Leads a key that is there to another block of its shard. */
-  replaceLocked(probe: KeyProbe, unit: number): void {
-    const leaf = this.#descend(probe, false);
-    const index = this.#find(leaf, probe);
-    assert(index !== ABSENT, 'a key that moves is in the index');
-    this.#nodes.odd(leaf);
-    this.region.words[leafSlot(leaf, index)] = unit;
-    this.#nodes.even(leaf);
   }
 
   /** Removes a key. @returns false when it is not there */
   removeLocked(probe: KeyProbe): boolean {
     const leaf = this.#descend(probe, false);
-    const index = this.#find(leaf, probe);
-    if (index === ABSENT) return false;
-    this.#removeSlot(leaf, index);
+    const place = this.#placeIn(leaf, probe);
+    if (place >= 0) return false;
+    this.#removeSlot(leaf, -place - 1);
     return true;
+  }
+
+  /** The block that a key leads to. @returns its unit, or 0 */
+  unitLocked(probe: KeyProbe): number {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    return place < 0 ? this.region.words[leafSlot(leaf, -place - 1)] : 0;
   }
 
   /**
@@ -248,42 +231,43 @@ export class OrderedIndex {
     return node;
   }
 
-  /** Index of a key's slot in a leaf, or ABSENT. */
-  #find(leaf: number, probe: KeyProbe): number {
+  /** Where a key is in a leaf: -1 - index of its slot, or, absent, the index where it belongs. */
+  #placeIn(leaf: number, probe: KeyProbe): number {
     const words = this.region.words;
     const count = countOf(words, leaf);
-    const sorted = count - tailOf(words, leaf);
     const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
-    // The first slot in order that is not below: by numbers alone, and without a branch that could be guessed wrongly.
+    // Keys that come in order belong behind the last of the tree.
+    if (count !== 0 && this.#isLast) {
+      const order = this.#orderAt(leaf, count - 1, probe, fragment);
+      if (order === 0) return -count;
+      if (order > 0) return count;
+    }
+    // The first slot that is not below: by numbers alone, and without a branch that could be guessed wrongly.
     const first = leaf + NODE_HEADER_WORDS + 1;
     let low = 0;
-    for (let left = sorted; left > 1;) {
+    for (let left = count; left > 1;) {
       const half = left >>> 1;
       low += half & (((words[first + (low + half - 1) * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT) - fragment) >> 31);
       left -= half;
     }
-    if (low < sorted && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT < fragment) low++;
-    if (low < sorted && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT === fragment) {
-      const found = this.#findAmongEqual(leaf, low, sorted, probe, fragment);
-      if (found !== ABSENT) return found;
-    }
-    for (let i = sorted; i < count; i++) if (this.#orderAt(leaf, i, probe, fragment) === 0) return i;
-    return ABSENT;
+    if (low < count && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT < fragment) low++;
+    if (low === count || words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT !== fragment) return low;
+    return this.#placeAmongEqual(leaf, low, count, probe, fragment);
   }
 
-  /** The same among the slots in order, from the first one with the key's fragment on: by the keys themselves. */
-  #findAmongEqual(leaf: number, from: number, to: number, probe: KeyProbe, fragment: number): number {
+  /** The same, from the first slot with the key's fragment on: by the keys themselves. */
+  #placeAmongEqual(leaf: number, from: number, count: number, probe: KeyProbe, fragment: number): number {
     let low = from;
-    let high = to;
+    let high = count;
     while (low < high) {
       // Most often there is just one.
-      const middle = low === from && high === to ? low : (low + high) >>> 1;
+      const middle = low === from && high === count ? low : (low + high) >>> 1;
       const order = this.#orderAt(leaf, middle, probe, fragment);
-      if (order === 0) return middle;
+      if (order === 0) return -1 - middle;
       if (order > 0) low = middle + 1;
       else high = middle;
     }
-    return ABSENT;
+    return low;
   }
 
   #orderAt(leaf: number, index: number, probe: KeyProbe, fragment: number): number {
@@ -308,13 +292,26 @@ export class OrderedIndex {
     storeRelease(words, word, node >>> 1);
   }
 
-  /** Puts a copy with all slots in order in the place of the leaf last found. @returns the copy */
-  #sortLeaf(leaf: number): number {
-    const copy = this.#nodes.take();
-    this.#leaves.sortInto(copy, leaf);
-    this.#swap(this.#depth, leaf, copy);
-    this.#nodes.give(leaf);
-    return copy;
+  /** Leads a key to another block of its shard: one store, between two of the version. */
+  #replaceSlot(leaf: number, index: number, unit: number): void {
+    this.#nodes.odd(leaf);
+    this.region.words[leafSlot(leaf, index)] = unit;
+    this.#nodes.even(leaf);
+  }
+
+  #insertSlot(leaf: number, index: number, unit: number, fragmentAndShard: number): void {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    const slot = leafSlot(leaf, index);
+    this.#nodes.odd(leaf);
+    words[leaf + LEAF_INTENT] = insertIntent(index, count);
+    if (index !== count) words.copyWithin(slot + LEAF_SLOT_WORDS, slot, leafSlot(leaf, count));
+    words[leaf + LEAF_INTENT] |= INTENT_MOVED;
+    words[slot] = unit;
+    words[slot + 1] = fragmentAndShard;
+    setCount(words, leaf, 0, count + 1);
+    words[leaf + LEAF_INTENT] = 0;
+    this.#nodes.even(leaf);
   }
 
   #removeSlot(leaf: number, index: number): void {
@@ -329,7 +326,7 @@ export class OrderedIndex {
     words[leaf + LEAF_INTENT] = removeIntent(index, count);
     if (index !== count - 1) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
     words[leaf + LEAF_INTENT] |= INTENT_MOVED;
-    countRemoved(words, leaf, index, count);
+    setCount(words, leaf, 0, count - 1);
     words[leaf + LEAF_INTENT] = 0;
     this.#nodes.even(leaf);
     if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(leaf, count - 1);
@@ -360,7 +357,7 @@ export class OrderedIndex {
     return sharedBytes(words, low + 1, words[low], words, high + 1, words[high]);
   }
 
-  /** Splits a full leaf without a tail. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
+  /** Splits a full leaf. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
   #splitLeaf(leaf: number, appending: boolean): void {
     const depth = this.#depth;
     const low = this.#lowFence(depth);

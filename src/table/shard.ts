@@ -419,10 +419,7 @@ export class Shard extends ShardReader {
       this.#endChange();
       this.control[this.entriesWord]++;
       this.#countEntry(block * 2, 1);
-      if (this.ordered !== undefined) {
-        this.#probe.length = scratch.keyLength;
-        this.ordered.insertLocked(this.#probe, this.index, block);
-      }
+      this.#indexScratch(block);
       if (note !== 0) giveNote(region, note);
       return;
     }
@@ -441,10 +438,7 @@ export class Shard extends ShardReader {
     this.#beginChange();
     this.table.replaceLocated(block);
     this.#endChange();
-    if (this.ordered !== undefined) {
-      this.#probe.length = this.scratch.keyLength;
-      this.ordered.replaceLocked(this.#probe, block);
-    }
+    this.#indexScratch(block);
     if (isKept) {
       pushNote(region, note, entry >>> 1, lsnLow, lsnHigh, this.scratch.keyHash);
       return;
@@ -492,6 +486,12 @@ export class Shard extends ShardReader {
   #giveUnused(block: number, note: number): void {
     if (block !== 0) free(this.region, block, classAt(this.region, block));
     if (note !== 0) giveNote(this.region, note);
+  }
+
+  #indexScratch(block: number): void {
+    if (this.ordered === undefined) return;
+    this.#probe.length = this.scratch.keyLength;
+    this.ordered.setLocked(this.#probe, this.index, block);
   }
 
   // Old versions ------------------------------------------------------------------------------
