@@ -193,7 +193,8 @@ void t.test('a follower takes no writes; a node that stops is not ready', async 
   const stopping = node.node.stop('test');
   await ask(node, 'GET', '/readyz').then(
     ({ status }) => t.equal(status, 503),
-    () => t.pass('it does not even answer'),
+    // It may have stopped listening by then, which is as good as saying that it is not ready.
+    (error: NodeJS.ErrnoException) => t.match(error.code, /^ECONN(?:REFUSED|RESET)$/),
   );
   await stopping;
 });
