@@ -309,6 +309,32 @@ void t.test('writes that outrun the log wait, in order, and reads see them', asy
   t.equal(replies.length, 3000);
 });
 
+void t.test('a read behind a write that waits for the log sees the write', async (t) => {
+  const { client, node } = await startNode(t, { RingBytes: 65_536 });
+  const redis = await client();
+  const value = 'v'.repeat(2000);
+  const replies = await redis.pipeline(Array.from({ length: 4000 }, (_, i) => (i % 2 === 0 ? ['SET', 'k', `${i}${value}`] : ['GET', 'k'])));
+  const stale = replies.filter((reply, i) => i % 2 === 1 && textOf(reply) !== `${i - 1}${value}`);
+  t.equal(stale.length, 0);
+  t.ok((node.db?.stats().contention.deferrals ?? 0) > 0, 'writes have waited');
+});
+
+void t.test('nobody sees a database that is half flushed', async (t) => {
+  const { client, node } = await startNode(t, { Durability: 'memory' });
+  for (let i = 0; i < 50_000; i++) void node.db?.put(`k${i}`, i);
+  await node.db?.drained();
+  const [one, other] = [await client(), await client()];
+  const flushed = one.call('FLUSHALL');
+  const seen = new Set<Reply>();
+  for (let size: Reply = 1; size !== 0;) {
+    size = await other.call('DBSIZE');
+    seen.add(size);
+  }
+  t.equal(await flushed, '+OK');
+  seen.delete(50_000);
+  t.same([...seen], [0]);
+});
+
 void t.test('a full memory is said, and nothing is broken', async (t) => {
   const { client } = await startNode(t, { MaxMemoryBytes: 24 * 1024 * 1024 });
   const redis = await client();
