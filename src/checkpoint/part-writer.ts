@@ -26,6 +26,8 @@ const BLOCK_BYTES = 256 * 1024;
 const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
 /** Pieces in which a long value is copied and written. */
 const PIECE_BYTES = 256 * 1024;
+/** Words of entries that are copied at a stretch: about 0.1 ms. */
+const STRETCH_WORDS = 8 * 1024;
 
 /** Where entries come from; implemented over a shard (table/capture.ts). */
 export interface EntrySource {
@@ -83,23 +85,28 @@ export class PartWriter {
     return this.#entries + this.#blockEntries;
   }
 
-  /** Writes what the source gives, to its end. @param onBlock called after every block; may throw to stop */
-  add(source: EntrySource, onBlock: () => void): void {
+  /** Writes what the source gives, to its end. @param onStretch called after every stretch of work, of about 0.1 ms; may rest, or throw to stop */
+  add(source: EntrySource, onStretch: () => void): void {
     const limit = this.#words.length;
+    let stretchEnd = this.#used + STRETCH_WORDS;
     for (;;) {
       const words = source.next(this.#words, this.#used, limit);
       if (words > 0) {
         this.#used += words;
         this.#blockEntries++;
+        if (this.#used < stretchEnd) continue;
+        stretchEnd = this.#used + STRETCH_WORDS;
+        onStretch();
         continue;
       }
       if (words === 0) return;
       if (this.#blockEntries > 0) {
         this.#flush(false);
-        onBlock();
+        stretchEnd = this.#used + STRETCH_WORDS;
+        onStretch();
       }
       if (-words > limit - this.#used) {
-        this.#addLong(source, onBlock);
+        this.#addLong(source, onStretch);
         source.closeLong();
       }
     }
@@ -167,7 +174,7 @@ export class PartWriter {
   }
 
   /** A block of one long entry. Its header is written last: until then the file ends before it. */
-  #addLong(source: EntrySource, onBlock: () => void): void {
+  #addLong(source: EntrySource, onStretch: () => void): void {
     const start = BLOCK_HEADER_BYTES / 4;
     const headWords = source.openLong(this.#words, start);
     if (headWords === 0) return;
@@ -189,7 +196,7 @@ export class PartWriter {
       hash.update(part);
       this.#write(part, position);
       position += end;
-      onBlock();
+      onStretch();
     }
     this.#block.writeBigUInt64LE(hash.digest(), 0);
     this.#write(head, this.#offset);

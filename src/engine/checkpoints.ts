@@ -390,20 +390,38 @@ export class Checkpointer {
     const summaries: PartSummary[] = [];
     let next = 0;
     let failure: unknown;
+    let running = 0;
+    const lanes: Promise<void>[] = [];
+    // Before each part it is asked anew how many may run.
+    const extend = (): void => {
+      for (; running < this.#lanes() && next < parts && failure === undefined; running++) lanes.push(lane());
+    };
     const lane = async (): Promise<void> => {
-      while (next < parts && failure === undefined) {
+      do {
         const part = next++;
+        const rests = common.givesWay && this.#isBusy();
         try {
-          const done = await this.#task({ kind: 'write', ...common, control: handle.control, shards: [...handle.shards], part, parts });
+          const done = await this.#task({
+            kind: 'write',
+            ...common,
+            control: handle.control,
+            shards: [...handle.shards],
+            part,
+            parts,
+            rests,
+          });
           if (done.part === undefined) throw new FlashVectorError('FV_IO', 'a part of the checkpoint was not written');
           summaries[part] = done.part;
         } catch (error) {
           failure ??= error;
         }
-      }
+        extend();
+      } while (running <= this.#lanes() && next < parts && failure === undefined);
+      running--;
     };
+    extend();
     // All lanes end, also after one has failed: nobody may still write when the rest is swept away.
-    await Promise.all(Array.from({ length: this.#lanes() }, lane));
+    for (let i = 0; i < lanes.length; i++) await lanes[i];
     if (failure !== undefined) throw failure;
     return summaries;
   }
@@ -413,10 +431,15 @@ export class Checkpointer {
     return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
   }
 
-  /** Parts written at once: while the store is being written to, or its thread is at work, some processors stay free for that. */
+  /** Whether the store is being written to, or its thread is at work: then some processors stay free for that. */
+  #isBusy(): boolean {
+    return this.#logRate > BUSY_BYTES || this.#utilization > BUSY_SHARE;
+  }
+
+  /** Parts written at once. */
   #lanes(): number {
     const { threads } = this.pool;
-    return this.#logRate > BUSY_BYTES || this.#utilization > BUSY_SHARE ? Math.max(1, threads >>> 1) : threads;
+    return this.#isBusy() ? Math.max(1, threads >>> 1) : threads;
   }
 
   async #task(task: CheckpointTask): Promise<CheckpointDone> {
