@@ -34,6 +34,9 @@ export class Connection implements Outlet {
   readonly address: string;
   readonly localAddress: string;
   readonly #queue: ReplyQueue;
+  /** What goes to the socket at the end of this round of the event loop, and its bytes. */
+  #outgoing: Buffer[] = [];
+  #outgoingBytes = 0;
   #writes: { start: number; end: number; promise: Promise<unknown> }[] = [];
   /** A command has not replied yet. */
   #isWaiting = false;
@@ -88,7 +91,7 @@ export class Connection implements Outlet {
   }
 
   get outputBytes(): number {
-    return this.#queue.bytes + this.socket.writableLength;
+    return this.#queue.bytes + this.#outgoingBytes + this.socket.writableLength;
   }
 
   get inputBytes(): number {
@@ -257,10 +260,28 @@ export class Connection implements Outlet {
   #send(bytes: Buffer): void {
     if (this.#isClosed || bytes.length === 0) return;
     this.server.counts.outputBytes += bytes.length;
-    this.socket.write(bytes);
+    if (this.#outgoing.push(bytes) === 1) this.server.flushLater(this);
+    this.#outgoingBytes += bytes.length;
+    if (this.#outgoingBytes > BLOCK_BYTES) this.flush();
     if (this.#isRunning) return;
     this.#finishIfOver();
     this.#resume();
+  }
+
+  /** Gives the socket what has been collected for it in this round of the event loop. */
+  flush(): void {
+    const outgoing = this.#outgoing;
+    if (outgoing.length === 0) return;
+    this.#outgoing = [];
+    this.#outgoingBytes = 0;
+    if (this.#isClosed) return;
+    if (outgoing.length === 1) {
+      this.socket.write(outgoing[0]);
+      return;
+    }
+    this.socket.cork();
+    for (const bytes of outgoing) this.socket.write(bytes);
+    this.socket.uncork();
   }
 
   /** Reads on, or not, by how much is under way. */
@@ -304,6 +325,7 @@ export class Connection implements Outlet {
   #finish(): void {
     if (this.#isClosed || this.#isFinished) return;
     this.#isFinished = true;
+    this.flush();
     this.socket.end();
     // It has so long to take the next piece of what it is still owed.
     this.socket.setTimeout(LINGER_MS);
@@ -313,6 +335,7 @@ export class Connection implements Outlet {
     this.#isEnding = true;
     // What came in the same piece must not run either.
     this.parser.discard();
+    this.flush();
     this.socket.destroy();
   }
 

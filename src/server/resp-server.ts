@@ -94,6 +94,7 @@ export class RespServer {
   nowMs = Date.now();
   readonly #server: Server;
   readonly #connections = new Map<number, Connection>();
+  #toFlush: Connection[] = [];
   #nextId = 1;
   /** A connection runs commands: see Connection. */
   isRunning = false;
@@ -180,6 +181,20 @@ export class RespServer {
     if (this.options.isProtected && !this.needsPassword && !isLoopback(socket.remoteAddress)) return PROTECTED;
     return this.#connections.size >= this.options.maxClients ? TOO_MANY : undefined;
   }
+
+  /**
+   * Flushes the connection when all of them have had their turn in this round of the event loop. A client that waits is woken once then, for all
+   * that has come for it and its like; a write for each turn woke it for each.
+   */
+  flushLater(connection: Connection): void {
+    if (this.#toFlush.push(connection) === 1) setImmediate(this.#flushAll);
+  }
+
+  readonly #flushAll = (): void => {
+    const connections = this.#toFlush;
+    this.#toFlush = [];
+    for (const connection of connections) connection.flush();
+  };
 
   forget(connection: Connection): void {
     this.channels.forget(connection.session);
