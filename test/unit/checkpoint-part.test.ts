@@ -1,0 +1,100 @@
+/** A checkpoint's part as it is written: in stretches that others can get between, and read back as it was given. */
+
+import path from 'node:path';
+import t from 'tap';
+import { PART_HEADER_BYTES, partName } from '../../src/checkpoint/format.js';
+import { PartWriter, type EntrySource } from '../../src/checkpoint/part-writer.js';
+import { readPart } from '../../src/checkpoint/part-reader.js';
+import { Checksum } from '../../src/platform/checksum.js';
+import { createFileSystem } from '../../src/platform/node-files.js';
+import { tempFolder } from '../support/temp.js';
+
+const IDENTITY = { storeId: Buffer.alloc(16, 7), checkpoint: 1, part: 0 };
+const HEAD_WORDS = 4;
+const KEY_BYTES = 8;
+/** Words that may lie between two stretches: one of them, and the entry that ends it. */
+const STRETCH_WORDS_MAX = 8 * 1024 + 300;
+
+/** Entries with the keys 0, 1, 2, … and values of up to a KiB. */
+class Entries implements EntrySource {
+  given = 0;
+  words = 0;
+
+  constructor(readonly count: number) {}
+
+  next(into: Int32Array, at: number, limit: number): number {
+    if (this.given === this.count) return 0;
+    const valueBytes = 4 * (this.given % 256);
+    const words = HEAD_WORDS + KEY_BYTES / 4 + valueBytes / 4;
+    if (at + words > limit) return -words;
+    into.fill(0, at, at + words);
+    into[at] = KEY_BYTES;
+    into[at + 1] = valueBytes;
+    into[at + 2] = 1;
+    into[at + HEAD_WORDS] = this.given++;
+    this.words += words;
+    return words;
+  }
+
+  openLong(): number {
+    throw new Error('no entry is long');
+  }
+
+  readLong(): boolean {
+    throw new Error('no entry is long');
+  }
+
+  closeLong(): void {
+    throw new Error('no entry is long');
+  }
+}
+
+void t.test('writing a part never works for long without telling', async (t) => {
+  const files = createFileSystem();
+  const checksum = await Checksum.load();
+  const folder = tempFolder(t);
+  const writer = new PartWriter(files, checksum, folder, IDENTITY);
+  const source = new Entries(5000);
+  let before = 0;
+  let longest = 0;
+  let stretches = 0;
+  writer.add(source, () => {
+    longest = Math.max(longest, source.words - before);
+    before = source.words;
+    stretches++;
+  });
+  t.ok(longest <= STRETCH_WORDS_MAX, `${longest} words at a stretch, ${stretches} stretches`);
+  t.ok(source.words - before <= STRETCH_WORDS_MAX, 'the last stretch is no longer');
+  const summary = writer.finish();
+  t.equal(summary.entries, 5000);
+  t.ok(summary.bytes > PART_HEADER_BYTES + source.words * 4);
+
+  const keys: number[] = [];
+  readPart(files, checksum, folder, IDENTITY, summary, {
+    entry: (entry, payload) => keys.push(payload.readInt32LE(entry.keyStart)),
+    progress: () => undefined,
+  });
+  t.same(
+    keys,
+    Array.from({ length: 5000 }, (_, i) => i),
+  );
+});
+
+void t.test('a part can be given up in the middle of a block', async (t) => {
+  const files = createFileSystem();
+  const folder = tempFolder(t);
+  const writer = new PartWriter(files, await Checksum.load(), folder, IDENTITY);
+  const source = new Entries(5000);
+  t.throws(
+    () =>
+      writer.add(source, () => {
+        throw new Error('enough');
+      }),
+    { message: 'enough' },
+  );
+  writer.abandon();
+  t.ok(source.words <= STRETCH_WORDS_MAX, `${source.words} words were read before it stopped`);
+  const file = files.open(path.join(folder, partName(1, 0)), 'read');
+  t.equal(file.size(), PART_HEADER_BYTES, 'no block was written');
+  file.close();
+});
