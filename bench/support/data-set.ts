@@ -1,7 +1,7 @@
 /**
  * The data that all workloads use: the same in every run, on every machine, for every engine.
  *
- * Keys are 18 characters. Values come in four kinds; `of(i)` depends on nothing but `i`.
+ * Keys are 18 characters. Values come in several kinds; each depends on nothing but its number.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -13,8 +13,14 @@ const SEED = 20_240_601;
 const BUFFER_COUNT = 8192;
 const BUFFER_BYTES = 1024;
 const STRING_CHARS = 100;
+const SHORT_CHARS = 16;
 
-export type ValueKind = 'object' | 'string' | 'buffer' | 'number';
+const LARGE_BYTES = 64 * 1024;
+/** Distinct 64 KiB values. */
+const LARGE_COUNT = 256;
+const RECORD_FIELDS = 10;
+
+export type ValueKind = 'object' | 'string' | 'buffer' | 'number' | 'short' | 'large' | 'record';
 
 export interface DataSet {
   /** In random order. `values[i]` belongs to `keys[i]`. */
@@ -28,6 +34,9 @@ export const VALUE_NAMES: Record<ValueKind, string> = {
   string: '100-byte string',
   buffer: '1 KiB buffer',
   number: 'number',
+  short: '16-byte string',
+  large: '64 KiB buffer',
+  record: '10 fields of 100 bytes',
 };
 
 /** The generator mulberry32: 32 bits of state, uniform, the same everywhere. */
@@ -53,7 +62,7 @@ function shuffle<T extends { length: number; [index: number]: unknown }>(items: 
   return items;
 }
 
-function keyOf(number: number): string {
+export function keyOf(number: number): string {
   return `user:${String(number).padStart(10, '0')}:pf`;
 }
 
@@ -77,11 +86,18 @@ export function stringOf(number: number): string {
   return `value ${number} `.padEnd(STRING_CHARS, 'abcdefghijklmnopqrstuvwxyz');
 }
 
-function makeBuffers(): Buffer[] {
+/** A record of the Yahoo Cloud Serving Benchmark. */
+export function recordOf(number: number): Record<string, string> {
+  const record: Record<string, string> = {};
+  for (let field = 0; field < RECORD_FIELDS; field++) record[`field${field}`] = stringOf(number * RECORD_FIELDS + field);
+  return record;
+}
+
+function makeBuffers(count: number, bytes: number): Buffer[] {
   const random = randomFrom(SEED);
-  return Array.from({ length: BUFFER_COUNT }, () => {
-    const buffer = Buffer.alloc(BUFFER_BYTES);
-    for (let at = 0; at < BUFFER_BYTES; at += 4) buffer.writeUInt32LE(Math.floor(random() * 0x1_0000_0000), at);
+  return Array.from({ length: count }, () => {
+    const buffer = Buffer.alloc(bytes);
+    for (let at = 0; at < bytes; at += 4) buffer.writeUInt32LE(Math.floor(random() * 0x1_0000_0000), at);
     return buffer;
   });
 }
@@ -91,8 +107,10 @@ function valueMaker(kind: ValueKind): (number: number) => unknown {
   if (kind === 'object') return objectOf;
   if (kind === 'string') return stringOf;
   if (kind === 'number') return (number) => number + 0.5;
-  const buffers = makeBuffers();
-  return (number) => buffers[number % BUFFER_COUNT];
+  if (kind === 'short') return (number) => `value ${number}`.padEnd(SHORT_CHARS, 'abcdefghij');
+  if (kind === 'record') return recordOf;
+  const buffers = kind === 'large' ? makeBuffers(LARGE_COUNT, LARGE_BYTES) : makeBuffers(BUFFER_COUNT, BUFFER_BYTES);
+  return (number) => buffers[number % buffers.length];
 }
 
 /** How many keys a workload has, unless it is about their number. */
@@ -115,5 +133,12 @@ function sameValue(a: unknown, b: unknown): boolean {
 export function verify(engine: string, data: DataSet, get: (key: string) => unknown): void {
   for (let i = 0; i < data.keys.length; i++) {
     if (!sameValue(get(data.keys[i]), data.values[i])) throw new Error(`${engine} returns a wrong value for ${data.keys[i]}`);
+  }
+}
+
+/** The same for an engine that reads later. @throws Error naming engine and key */
+export async function verifyLater(engine: string, data: DataSet, get: (key: string) => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < data.keys.length; i++) {
+    if (!sameValue(await get(data.keys[i]), data.values[i])) throw new Error(`${engine} returns a wrong value for ${data.keys[i]}`);
   }
 }

@@ -14,6 +14,8 @@ export interface Context {
   folder: string;
   /** `undefined` when lmdb-js cannot be imported: its tasks are left out. */
   lmdb: Lmdb | undefined;
+  /** File of real documents, if one was named. */
+  documents?: string;
 }
 
 /** A figure that the project has set itself, and what was measured. */
