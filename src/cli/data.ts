@@ -16,7 +16,7 @@ export async function runGet(target: Target, key: string, isJson: boolean): Prom
   return EXIT_OK;
 }
 
-export async function runPut(target: Target, key: string, text: string, isJsonValue: boolean): Promise<number> {
+export async function runPut(target: Target, key: string, text: string, isJsonValue: boolean, isJson: boolean): Promise<number> {
   let value: unknown = text;
   if (isJsonValue) {
     try {
@@ -26,11 +26,14 @@ export async function runPut(target: Target, key: string, text: string, isJsonVa
     }
   }
   await target.put(key, value);
+  if (isJson) sayJson({ key, stored: true });
   return EXIT_OK;
 }
 
-export async function runDel(target: Target, key: string): Promise<number> {
-  return (await target.del(key)) ? EXIT_OK : EXIT_FOUND;
+export async function runDel(target: Target, key: string, isJson: boolean): Promise<number> {
+  const isDeleted = await target.del(key);
+  if (isJson) sayJson({ key, deleted: isDeleted });
+  return isDeleted ? EXIT_OK : EXIT_FOUND;
 }
 
 export async function runScan(target: Target, range: Range, keysOnly: boolean, isJson: boolean): Promise<number> {

@@ -85,10 +85,10 @@ async function run(command: string, args: string[]): Promise<number> {
       return withTarget(values, false, (target) => runGet(target, rest[0], json));
     case 'put':
       need(rest, 2, 'put takes a key and a value');
-      return withTarget(values, true, (target) => runPut(target, rest[0], rest[1], values['value-json']));
+      return withTarget(values, true, (target) => runPut(target, rest[0], rest[1], values['value-json'], json));
     case 'del':
       need(rest, 1, 'del takes a key');
-      return withTarget(values, true, (target) => runDel(target, rest[0]));
+      return withTarget(values, true, (target) => runDel(target, rest[0], json));
     case 'scan': {
       need(rest, 0, 'scan takes no arguments but options');
       const range = rangeOf(values);
@@ -151,6 +151,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  process.stderr.write(`${explain(error)}\n`);
+  // With --json the reason is JSON, too, so that programs need not guess.
+  const code = error instanceof FlashVectorError ? error.code : error instanceof UsageError ? 'usage' : 'failed';
+  const text = process.argv.includes('--json') ? JSON.stringify({ error: { code, message: explain(error) } }) : explain(error);
+  process.stderr.write(`${text}\n`);
   process.exitCode = EXIT_FAILED;
 }

@@ -2,8 +2,9 @@
 
 import type { Redis } from 'ioredis';
 import { parseAddress } from '../config/addresses.js';
-import { open, type Range } from '../index.js';
+import { open, type FlashVector, type Range } from '../index.js';
 import { fromBytes, toBytes } from '../server/values.js';
+import type { DumpedEntry } from './dump-format.js';
 import { UsageError } from './usage.js';
 
 type Pair = readonly [key: string | Uint8Array, value: unknown];
@@ -14,8 +15,12 @@ export interface Target {
   /** @returns whether it was there */
   del(key: string): Promise<boolean>;
   scan(range: Range): AsyncIterable<Pair>;
-  /** @returns how many */
-  load(entries: AsyncIterable<readonly [string, unknown]>, onProgress: (count: number) => void): Promise<number>;
+  /** Everything, with the times at which it expires. */
+  dump(): AsyncIterable<DumpedEntry>;
+  /** How many entries there are. */
+  size(): Promise<number>;
+  /** What has expired is left out. @returns how many */
+  load(entries: AsyncIterable<DumpedEntry>, onProgress: (count: number) => void): Promise<number>;
   stats(): Promise<unknown>;
   close(): Promise<void>;
 }
@@ -46,10 +51,37 @@ async function folderTarget(directory: string, writes: boolean): Promise<Target>
       return isThere;
     },
     scan: (range) => db.entries(range),
-    load: (entries, onProgress) => db.load(entries, { onProgress: ({ entries: count }) => onProgress(count) }),
+    dump: () => folderDump(db),
+    size: () => Promise.resolve(db.size),
+    load: (entries, onProgress) => folderLoad(db, entries, onProgress),
     stats: () => Promise.resolve(db.stats()),
     close: () => db.close(),
   };
+}
+
+async function* folderDump(db: FlashVector): AsyncGenerator<DumpedEntry> {
+  for await (const [key, value] of db.entries()) yield { key, value, expiresAt: db.getEntry(key)?.expiresAt };
+}
+
+async function folderLoad(db: FlashVector, entries: AsyncIterable<DumpedEntry>, onProgress: (count: number) => void): Promise<number> {
+  let expiring = 0;
+  let last: Promise<unknown> | undefined;
+  async function* lasting(): AsyncGenerator<readonly [string | Uint8Array, unknown]> {
+    for await (const { key, value, expiresAt } of entries) {
+      if (expiresAt === undefined) {
+        yield [key, value];
+        continue;
+      }
+      if (expiresAt <= Date.now()) continue;
+      last = db.put(key, value, { expiresAt });
+      if (++expiring % IN_FLIGHT === 0) await last;
+      // Whoever waits for the last one hears of it.
+      else last.catch(() => undefined);
+    }
+  }
+  const count = await db.load(lasting(), { onProgress: ({ entries: done }) => onProgress(done + expiring) });
+  await last;
+  return count + expiring;
 }
 
 const PAGE = 1000;
@@ -69,8 +101,16 @@ async function nodeTarget(connect: string, tls: boolean): Promise<Target> {
     ...(process.env.FLASHVECTOR_PASSWORD === undefined ? {} : { password: process.env.FLASHVECTOR_PASSWORD }),
     ...(tls ? { tls: {} } : {}),
   });
-  redis.on('error', () => undefined);
-  await redis.connect();
+  let failure: Error | undefined;
+  redis.on('error', (error: Error) => {
+    failure = error;
+  });
+  try {
+    await redis.connect();
+  } catch (error) {
+    // What the client throws says only that the connection is closed.
+    throw new UsageError(`cannot connect to ${connect}: ${(failure ?? (error as Error)).message}`);
+  }
   const wire = (value: unknown): Buffer => toBytes(value);
   return {
     get: async (key) => {
@@ -80,11 +120,15 @@ async function nodeTarget(connect: string, tls: boolean): Promise<Target> {
     put: async (key, value) => void (await redis.set(key, wire(value))),
     del: async (key) => (await redis.del(key)) === 1,
     scan: (range) => remoteScan(redis, range),
+    dump: () => remoteDump(redis),
+    size: () => redis.dbsize(),
     load: async (entries, onProgress) => {
       let count = 0;
       let pending: Promise<unknown>[] = [];
-      for await (const [key, value] of entries) {
-        const write = redis.set(key, wire(value));
+      for await (const { key, value, expiresAt } of entries) {
+        if (expiresAt !== undefined && expiresAt <= Date.now()) continue;
+        const name = typeof key === 'string' ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength);
+        const write = expiresAt === undefined ? redis.set(name, wire(value)) : redis.set(name, wire(value), 'PXAT', expiresAt);
         // It may fail before anybody waits for it.
         write.catch(() => undefined);
         pending.push(write);
@@ -100,6 +144,28 @@ async function nodeTarget(connect: string, tls: boolean): Promise<Target> {
     stats: async () => JSON.parse(String(await redis.call('FV.STATS'))) as unknown,
     close: async () => void (await redis.quit().catch(() => undefined)),
   };
+}
+
+/** What RESP shows of everything: a value that the library has put as an object comes as a string, its JSON. */
+async function* remoteDump(redis: Redis): AsyncGenerator<DumpedEntry> {
+  let page: DumpedEntry[] = [];
+  const timed = async (): Promise<DumpedEntry[]> => {
+    const done = page;
+    page = [];
+    const asked = redis.pipeline();
+    for (const { key } of done) asked.pexpiretime(typeof key === 'string' ? key : Buffer.from(key));
+    const moments = (await asked.exec()) ?? [];
+    for (const [i, [error, moment]] of moments.entries()) {
+      if (error !== null) throw error;
+      if (Number(moment) >= 0) done[i].expiresAt = Number(moment);
+    }
+    return done;
+  };
+  for await (const [key, value] of remoteScan(redis, {})) {
+    page.push({ key, value });
+    if (page.length === PAGE) yield* await timed();
+  }
+  yield* await timed();
 }
 
 /** A range, page by page: each begins behind the last key of the one before. */

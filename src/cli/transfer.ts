@@ -5,8 +5,8 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
-import { jsonReplacer } from '../server/values.js';
-import { Progress, keyText, say, sayJson } from './output.js';
+import { formatEntry, parseEntry, type DumpedEntry } from './dump-format.js';
+import { Progress, say, sayJson } from './output.js';
 import type { Target } from './targets.js';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './usage.js';
 
@@ -28,13 +28,12 @@ export async function runLoad(target: Target, { file, keyField, keyPrefix, isDum
     source.once('error', reject);
   });
   failed.catch(() => undefined);
-  async function* documents(): AsyncGenerator<readonly [string, unknown]> {
+  async function* documents(): AsyncGenerator<DumpedEntry> {
     let number = 0;
     for await (const line of lines) {
       number++;
       if (line.trim() === '') continue;
-      const [key, value] = documentOf(line, number, file, isDumped ? 'key' : keyField, keyPrefix);
-      yield [key, isDumped ? (value as { value: unknown }).value : value];
+      yield isDumped ? dumpedOf(line, number, file, keyPrefix) : documentOf(line, number, file, keyField, keyPrefix);
     }
   }
   const started = performance.now();
@@ -50,34 +49,42 @@ export async function runLoad(target: Target, { file, keyField, keyPrefix, isDum
 }
 
 /** @throws UsageError naming the line */
-function documentOf(
-  line: string,
-  number: number,
-  file: string,
-  keyField: string | undefined,
-  keyPrefix: string,
-): readonly [string, unknown] {
-  let value: unknown;
+function parsedLine(line: string, number: number, file: string): unknown {
   try {
-    value = JSON.parse(line);
+    return JSON.parse(line);
   } catch (error) {
     throw new UsageError(`${file}:${number} is no JSON: ${(error as Error).message}`);
   }
-  if (keyField === undefined) return [`${keyPrefix}${number}`, value];
+}
+
+/** @throws UsageError naming the line */
+function dumpedOf(line: string, number: number, file: string, keyPrefix: string): DumpedEntry {
+  const entry = parseEntry(parsedLine(line, number, file));
+  if (entry === undefined) throw new UsageError(`${file}:${number} is no line of a dump`);
+  const { key } = entry;
+  if (keyPrefix !== '') entry.key = typeof key === 'string' ? `${keyPrefix}${key}` : Buffer.concat([Buffer.from(keyPrefix), key]);
+  return entry;
+}
+
+/** @throws UsageError naming the line */
+function documentOf(line: string, number: number, file: string, keyField: string | undefined, keyPrefix: string): DumpedEntry {
+  const value = parsedLine(line, number, file);
+  if (keyField === undefined) return { key: `${keyPrefix}${number}`, value };
   const key = (value as Record<string, unknown> | null)?.[keyField];
   if (typeof key !== 'string' && typeof key !== 'number')
     throw new UsageError(`${file}:${number} has no field ${JSON.stringify(keyField)} with a string or a number`);
-  return [`${keyPrefix}${key}`, value];
+  return { key: `${keyPrefix}${key}`, value };
 }
 
-/** Lines `{"key":…,"value":…}`; a key that is not UTF-8 is written as `base64:…`. */
+/** Writes every entry as a line, see dump-format.ts. */
 export async function runDump(target: Target, out: string | undefined, isJson: boolean): Promise<number> {
-  const progress = new Progress('dumping', undefined);
+  const progress = new Progress('dumping', await target.size());
   let count = 0;
   async function* lines(): AsyncGenerator<string> {
-    for await (const [key, value] of target.scan({})) {
-      progress.update(0, ++count);
-      yield `${JSON.stringify({ key: keyText(key), value }, jsonReplacer)}\n`;
+    for await (const entry of target.dump()) {
+      count++;
+      progress.update(count, count);
+      yield `${formatEntry(entry)}\n`;
     }
   }
   const text = Readable.from(lines());

@@ -7,6 +7,7 @@ export interface Address {
 
 const LOOPBACK = '127.0.0.1';
 const PORT_MAX = 65_535;
+const HTTP_PORT_OFFSET = 1000;
 
 /** @returns `undefined` for what is no address */
 export function parseAddress(text: string): Address | undefined {
@@ -19,4 +20,9 @@ export function parseAddress(text: string): Address | undefined {
 
 export function formatAddress({ host, port }: Address): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Where HTTP is served unless it is said otherwise. */
+export function httpAddressBeside({ host, port }: Address): Address {
+  return { host, port: port === 0 ? 0 : port + HTTP_PORT_OFFSET <= PORT_MAX ? port + HTTP_PORT_OFFSET : port - HTTP_PORT_OFFSET };
 }

@@ -34,19 +34,23 @@ export interface SettingSources {
   environment: NodeJS.ProcessEnv;
   /** By the name of the setting. */
   flags: Readonly<Record<string, string | boolean | undefined>>;
+  /** What is known to be wrong already. */
+  problems?: readonly string[];
 }
 
 /** @throws SettingsError */
 export function loadSettings(sources: SettingSources): LoadedSettings {
-  const problems: string[] = [];
+  const problems = [...(sources.problems ?? [])];
   const values = new Map<string, SettingValue>();
   const origins = new Map<string, Origin>();
   for (const rule of SETTINGS) {
     values.set(rule.name, rule.default);
     origins.set(rule.name, 'default');
   }
+  const wrong: string[] = [];
   const take = (rule: SettingRule, value: SettingValue, origin: Origin): void => {
     if (!rule.check(value)) {
+      wrong.push(rule.name);
       problems.push(
         `${rule.name} from ${origin} is ${rule.isSecret === true ? 'not allowed' : JSON.stringify(value)}; allowed is ${rule.allowed}`,
       );
@@ -67,7 +71,8 @@ export function loadSettings(sources: SettingSources): LoadedSettings {
     if (said !== undefined) take(rule, typeof said === 'boolean' ? said : parsed(rule, said), `flag --${flagOf(rule.name)}`);
   }
   const settings = Object.fromEntries(values) as unknown as NodeSettings;
-  if (problems.length === 0) problems.push(...contradictions(settings));
+  // A setting that is wrong by itself has its default here, and contradicts nothing.
+  problems.push(...contradictions(settings).filter((problem) => !wrong.some((name) => problem.includes(name))));
   if (problems.length > 0) throw new SettingsError(problems);
   return { settings, origins: Object.fromEntries(origins) as LoadedSettings['origins'] };
 }

@@ -44,6 +44,7 @@ export function exposeMetrics(core: Core, stats: Stats): string {
   const { operations, memory, log, contention, snapshots, index, checkpoints } = stats;
   out.family('flashvector_up', 'gauge', 'Whether the store takes writes', stats.status === 'open' ? 1 : 0);
   out.family('flashvector_entries', 'gauge', 'Live entries', stats.entries);
+  out.family('flashvector_entries_expiring', 'gauge', 'Live entries that expire', stats.expiring);
   out.family('flashvector_key_bytes', 'gauge', 'Bytes of the keys of live entries', stats.keyBytes);
   out.family('flashvector_value_bytes', 'gauge', 'Bytes of the encoded values of live entries', stats.valueBytes);
   out.family('flashvector_reads_total', 'counter', 'Keys looked up', operations.reads);

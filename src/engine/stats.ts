@@ -5,6 +5,7 @@ import * as M from '../memory/metrics.js';
 import {
   CHUNK_BYTES,
   GROWTH_BYTES,
+  REGION_EXPIRING,
   REGION_FREE_CHUNKS,
   REGION_INDEX_NODES,
   REGION_KEY_BYTES,
@@ -22,6 +23,8 @@ export type Status = 'open' | 'readonly' | 'closing' | 'closed';
 
 export interface ShardStats {
   entries: number;
+  /** Of them such that expire. */
+  expiring: number;
   /** Bytes of keys and of encoded values in live entries. */
   keyBytes: number;
   valueBytes: number;
@@ -37,6 +40,8 @@ export interface ShardStats {
 export interface Stats {
   status: Status;
   entries: number;
+  /** Of them such that expire. */
+  expiring: number;
   keyBytes: number;
   valueBytes: number;
   memory: {
@@ -130,6 +135,7 @@ function shardStats(region: Region, entries: number): ShardStats {
   const aboveTop = memoryBytes - words[REGION_TOP] * CHUNK_BYTES;
   return {
     entries,
+    expiring: words[REGION_EXPIRING],
     keyBytes: readCount(words, REGION_KEY_BYTES),
     valueBytes: readCount(words, REGION_VALUE_BYTES),
     memoryBytes,
@@ -180,6 +186,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
   return {
     status: statusName(control.status),
     entries: sum((shard) => shard.entries),
+    expiring: sum((shard) => shard.expiring),
     keyBytes: sum((shard) => shard.keyBytes),
     valueBytes: sum((shard) => shard.valueBytes),
     memory: {

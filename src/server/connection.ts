@@ -25,6 +25,8 @@ const OUTPUT_LOW_BYTES = 256 * 1024;
 const BLOCK_BYTES = 256 * 1024;
 /** Commands after which others get their turn. */
 const COMMANDS_PER_TURN = 1024;
+/** And the time; looked at after every eighth command. */
+const TURN_MS = 10;
 /** A connection that ends and takes nothing for so long has had its time. */
 const LINGER_MS = 5000;
 
@@ -47,6 +49,7 @@ export class Connection implements Outlet {
   #isDry = true;
   /** Messages to this client from its own command under way: they follow the command's reply. */
   #asides: Buffer[] = [];
+  #asideBytes = 0;
   /** Nothing more is read; what is under way is still replied to. */
   #isEnding = false;
   #isPaused = false;
@@ -80,18 +83,17 @@ export class Connection implements Outlet {
   }
 
   #idle(): void {
-    if (!this.#isEnding) {
-      if (this.session.isSubscribed || this.#isWaiting || !this.#queue.isEmpty) {
-        this.watchIdleness(this.server.options.timeoutSeconds);
-        return;
-      }
-      this.server.log.debug({ client: this.address }, 'closing an idle client');
+    // It waits for the server, not the other way round.
+    if (!this.isIdle || (this.session.isSubscribed && !this.#isEnding)) {
+      this.socket.setTimeout(this.#isEnding ? LINGER_MS : this.server.options.timeoutSeconds * 1000);
+      return;
     }
+    if (!this.#isEnding) this.server.log.debug({ client: this.address }, 'closing an idle client');
     this.kill();
   }
 
   get outputBytes(): number {
-    return this.#queue.bytes + this.#outgoingBytes + this.socket.writableLength;
+    return this.#queue.bytes + this.#outgoingBytes + this.#asideBytes + this.socket.writableLength;
   }
 
   get inputBytes(): number {
@@ -148,12 +150,16 @@ export class Connection implements Outlet {
     assert(reply.length === 0, 'every turn hands over what it has written');
     reply.protocol = session.protocol;
     this.#isDry = false;
+    const startedMs = performance.now();
     for (let count = 0; !this.#isWaiting && !this.#isClosed; count++) {
       if (!server.gate.isOpen) {
         this.#park((resume) => server.gate.wait(resume));
         break;
       }
-      if (count === COMMANDS_PER_TURN) {
+      if (count === COMMANDS_PER_TURN || ((count & 7) === 7 && performance.now() - startedMs > TURN_MS)) {
+        // What is ready goes first: the rest may take as long again.
+        this.#emit();
+        this.flush();
         this.#park((resume) => setImmediate(resume));
         break;
       }
@@ -202,6 +208,11 @@ export class Connection implements Outlet {
 
   #sendAsides(): void {
     this.#emit();
+    this.#pushAsides();
+  }
+
+  #pushAsides(): void {
+    this.#asideBytes = 0;
     for (const bytes of this.#asides.splice(0)) this.#queue.push(bytes, []);
   }
 
@@ -245,7 +256,7 @@ export class Connection implements Outlet {
     }
     session.nextReply();
     if (own.length > 0) this.#queue.push(own.take(), writes);
-    for (const bytes of this.#asides.splice(0)) this.#queue.push(bytes, []);
+    this.#pushAsides();
     this.#run();
   }
 
@@ -303,8 +314,10 @@ export class Connection implements Outlet {
 
   deliver(bytes: Buffer): void {
     if (this.#isClosed || this.#isEnding) return;
-    if (this.#isRunning || this.#isWaiting) this.#asides.push(bytes);
-    else this.#queue.push(bytes, []);
+    if (this.#isRunning || this.#isWaiting) {
+      this.#asides.push(bytes);
+      this.#asideBytes += bytes.length;
+    } else this.#queue.push(bytes, []);
     if (this.outputBytes > this.server.options.outputBytesMax) {
       this.server.log.warn({ client: this.address, bytes: this.outputBytes }, 'closing a client that does not read its messages');
       this.kill();
@@ -314,6 +327,8 @@ export class Connection implements Outlet {
   end(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
+    // From now on it has so long to take the next piece of what it is still owed.
+    this.socket.setTimeout(LINGER_MS);
     if (this.#isRunning) {
       // Its own command ends it: what follows that is not run.
       this.parser.discard();
@@ -327,7 +342,6 @@ export class Connection implements Outlet {
     this.#isFinished = true;
     this.flush();
     this.socket.end();
-    // It has so long to take the next piece of what it is still owed.
     this.socket.setTimeout(LINGER_MS);
   }
 

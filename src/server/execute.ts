@@ -44,7 +44,8 @@ function enqueue(session: Session, multi: Multi, command: Command, args: Buffer[
     multi.commands = [];
     session.reply.error(`ERR a transaction takes at most ${MULTI_BYTES_MAX} bytes of commands`);
   } else {
-    multi.commands.push({ command, args });
+    // Copies: as views they would keep the chunks that they came in.
+    multi.commands.push({ command, args: args.map((arg) => Buffer.from(arg)) });
     session.reply.status('QUEUED');
   }
   return undefined;
@@ -91,7 +92,7 @@ function wrongArity(name: string): string {
 function refuse(session: Session, command: Command, args: readonly Buffer[]): string | undefined {
   if (command.subcommands !== undefined && args.length > 1) {
     const name = args[1].toString('latin1', 0, ARGUMENTS_SHOWN_BYTES);
-    const arity = command.subcommands[name.toLowerCase()];
+    const arity = Object.hasOwn(command.subcommands, name.toLowerCase()) ? command.subcommands[name.toLowerCase()] : undefined;
     if (arity === undefined) return `ERR unknown subcommand '${name}'. Try ${command.name.toUpperCase()} HELP.`;
     if (!hasArity(arity, args.length)) return wrongArity(`${command.name}|${name.toLowerCase()}`);
   }

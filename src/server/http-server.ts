@@ -6,8 +6,10 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TlsOptions } from 'node:tls';
 import type { FlashVector } from '../index.js';
+import { HANDSHAKE_TIMEOUT_MS, Handshakes } from './handshakes.js';
 import { HttpError, httpErrorOf } from './http-error.js';
-import { deleteKey, getKey, keyOfPath, listKeys, putKey } from './kv-routes.js';
+import { queryOf } from './http-query.js';
+import { LIST_PARAMETERS, PUT_PARAMETERS, deleteKey, getKey, keyOfPath, listKeys, putKey } from './kv-routes.js';
 import type { Log } from './log.js';
 import { isLoopback } from './loopback.js';
 import type { NodeMetrics } from './node-metrics.js';
@@ -38,12 +40,17 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REST_TIMEOUT_MS = 2000;
 const CLOSE_TIMEOUT_MS = 3000;
+/** Of the request line and the headers: a key of 64 KiB, each byte percent-encoded, fits. */
+const HEADER_BYTES_MAX = 256 * 1024;
 /** A client that takes nothing of its answer for so long is cut off: what it reads is kept for it. */
 const ANSWER_TIMEOUT_MS = 30_000;
 const OPEN_PATHS = new Set(['/healthz', '/readyz']);
 
 export class HttpServer {
   readonly #server: Server;
+  readonly #handshakes: Handshakes | undefined;
+  /** What is under way on each connection: requests that come together are answered one after the other. */
+  readonly #turns = new WeakMap<Socket, Promise<void>>();
 
   constructor(
     readonly options: HttpServerOptions,
@@ -51,12 +58,23 @@ export class HttpServer {
     readonly passwords: Passwords,
     readonly log: Log,
   ) {
-    const handle = (request: IncomingMessage, response: ServerResponse): void => void this.#answer(request, response);
-    const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: HEADERS_TIMEOUT_MS };
-    this.#server = options.tls === undefined ? createPlainServer(limits, handle) : createTlsServer({ ...limits, ...options.tls }, handle);
+    const handle = (request: IncomingMessage, response: ServerResponse): void => this.#queue(request, response);
+    const limits = {
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      // It would be refused without a body; here it gets its error as all others do.
+      requireHostHeader: false,
+    };
+    if (options.tls === undefined) this.#server = createPlainServer(limits, handle);
+    else {
+      const server = createTlsServer({ ...limits, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...options.tls }, handle);
+      this.#handshakes = new Handshakes(server, () => true);
+      this.#server = server;
+    }
     this.#server.maxConnections = options.connectionsMax;
-    this.#server.on('clientError', (_error, socket) => {
-      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      if (socket.writable) socket.end(answerToNoRequest(error.code));
       else socket.destroy();
     });
     this.#server.on('connection', (socket: Socket) => {
@@ -71,6 +89,14 @@ export class HttpServer {
   async listen(): Promise<void> {
     this.#server.listen(this.options.port, this.options.host);
     await once(this.#server, 'listening');
+  }
+
+  /** A request sees what the one before it on its connection has done. */
+  #queue(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const before = this.#turns.get(socket);
+    // `#answer` never rejects.
+    this.#turns.set(socket, before === undefined ? this.#answer(request, response) : before.then(() => this.#answer(request, response)));
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -107,6 +133,8 @@ export class HttpServer {
 
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path, search = ''] = splitOnce(request.url ?? '/', '?');
+    if (request.httpVersion === '1.1' && request.headers.host === undefined)
+      throw new HttpError(400, 'bad_request', 'a request says which host it is for');
     if (!OPEN_PATHS.has(path)) {
       this.#checkHost(request);
       await this.#authorize(request);
@@ -136,20 +164,21 @@ export class HttpServer {
       case '/kv':
       case '/kv/':
         allow(request, 'GET', 'HEAD');
-        await listKeys(this.#db(), request, response, new URLSearchParams(search));
+        await listKeys(this.#db(), request, response, queryOf(search, LIST_PARAMETERS));
         return;
       default:
         if (path.startsWith('/kv/')) {
-          await this.#key(request, response, keyOfPath(path.slice(4)), new URLSearchParams(search));
+          await this.#key(request, response, keyOfPath(path.slice(4)), search);
           return;
         }
     }
     throw new HttpError(404, 'not_found', 'there is nothing here; see /kv, /stats, /metrics, /healthz, /readyz');
   }
 
-  async #key(request: IncomingMessage, response: ServerResponse, key: string | Buffer, query: URLSearchParams): Promise<void> {
+  async #key(request: IncomingMessage, response: ServerResponse, key: string | Buffer, search: string): Promise<void> {
     allow(request, 'GET', 'HEAD', 'PUT', 'DELETE');
     const db = this.#db();
+    const query = queryOf(search, request.method === 'PUT' ? PUT_PARAMETERS : []);
     if (request.method === 'GET' || request.method === 'HEAD') {
       getKey(db, request, response, key);
       return;
@@ -186,11 +215,12 @@ export class HttpServer {
   async #authorize(request: IncomingMessage): Promise<void> {
     if (!this.passwords.isSet) return;
     const token = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    const address = `${request.socket.remoteAddress ?? ''}:0`;
-    if (token !== undefined && (await this.passwords.turn(address)) && this.passwords.isRight(token.trim())) return;
     const challenge = { 'WWW-Authenticate': 'Bearer realm="flashvector"' };
     if (token === undefined) throw new HttpError(401, 'FV_AUTH', 'a bearer token is needed: the password of the node', challenge);
-    await this.passwords.failed(address);
+    const verdict = await this.passwords.check(`${request.socket.remoteAddress ?? ''}:0`, token.trim());
+    if (verdict === 'right') return;
+    if (verdict === 'busy')
+      throw new HttpError(429, 'FV_AUTH', 'too many wrong tokens came from this host; try again later', { 'Retry-After': '1' });
     throw new HttpError(401, 'FV_AUTH', 'the bearer token is wrong', challenge);
   }
 
@@ -213,22 +243,37 @@ export class HttpServer {
     });
   }
 
-  /** Takes no more requests; resolves when those under way are answered. */
-  async close(): Promise<void> {
+  /** Takes no more requests; resolves when those under way are answered, or after `graceMs`, and no later than after some seconds. */
+  async close(graceMs = Infinity): Promise<void> {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
     this.#server.closeIdleConnections();
+    this.#handshakes?.destroy();
     // Who has not even sent the whole request, or does not read the answer, must not hold up the end.
-    const timer = setTimeout(() => this.#server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#server.closeAllConnections(), Math.min(graceMs, CLOSE_TIMEOUT_MS));
     await closed;
     clearTimeout(timer);
   }
 
   destroy(): void {
     this.#server.close();
+    this.#handshakes?.destroy();
     this.#server.closeAllConnections();
   }
+}
+
+/** What came was no request. */
+function answerToNoRequest(code: string | undefined): string {
+  const [status, name, message] =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? ['431 Request Header Fields Too Large', 'too_large', `a request and its headers have at most ${HEADER_BYTES_MAX} bytes`]
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['408 Request Timeout', 'timeout', 'the request did not come in time']
+        : ['400 Bad Request', 'bad_request', 'this is no HTTP request'];
+  const body = JSON.stringify({ error: { code: name, message } });
+  const head = ['Connection: close', 'Content-Type: application/json; charset=utf-8', `Content-Length: ${body.length}`];
+  return `HTTP/1.1 ${status}\r\n${head.join('\r\n')}\r\n\r\n${body}`;
 }
 
 function splitOnce(text: string, at: string): [string, string?] {

@@ -113,10 +113,15 @@ function cpuFacts(): Facts {
 
 function keyspaceFacts({ db }: RespServer): Facts {
   const facts: Facts = [];
-  for (let n = 0; n < DATABASES; n++) {
+  // The store knows how many of all its entries expire; those of numbered databases are looked at one by one, as their keys are counted.
+  let expiring = db.stats().expiring;
+  for (let n = DATABASES - 1; n >= 0; n--) {
     if (n > 0 && db.count({ prefix: prefixOf(n), limit: 1 }) === 0) continue;
     const keys = countKeys(db, n);
-    if (keys > 0) facts.push([`db${n}`, `keys=${keys},expires=0,avg_ttl=0`]);
+    let expires = n === 0 ? Math.min(expiring, keys) : 0;
+    if (n > 0 && expiring > 0) for (const key of db.keys({ prefix: prefixOf(n) })) if (db.ttl(key) >= 0) expires++;
+    expiring -= expires;
+    if (keys > 0) facts.unshift([`db${n}`, `keys=${keys},expires=${expires},avg_ttl=0`]);
   }
   return facts;
 }

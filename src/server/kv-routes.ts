@@ -3,17 +3,19 @@
  *
  *     GET    /kv/{key}       the value; `ETag` is its version, `X-Expires-At` the moment it expires
  *     PUT    /kv/{key}       sets it; `?ttl=` in ms; `If-Match: "version"`, `If-None-Match: *`
- *     DELETE /kv/{key}       removes it; `If-Match`
+ *     DELETE /kv/{key}       removes it; `If-Match`, `If-None-Match`
  *     GET    /kv?prefix=&gt=&gte=&lt=&lte=&limit=&reverse=&keys=    entries in order, streamed
  *
  * Keys are percent-encoded. Values are JSON; bytes come and go as they are, with `Content-Type: application/octet-stream`, strings with `text/plain`, too.
  */
 
+import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { FlashVectorError, type Entry, type FlashVector, type PutOptions } from '../index.js';
 import { HttpError } from './http-error.js';
+import { percentDecoded } from './http-query.js';
 import { fromBytes, jsonReplacer, latin1 } from './values.js';
 
 const KEY_BYTES_MAX = 65_535;
@@ -22,37 +24,48 @@ const ATTEMPTS_MAX = 100;
 const CHUNK_CHARACTERS = 64 * 1024;
 const BYTES_TYPE = 'application/octet-stream';
 const BOUNDS = ['gt', 'gte', 'lt', 'lte', 'prefix'] as const;
-const PARAMETERS = new Set<string>([...BOUNDS, 'limit', 'reverse', 'keys']);
+export const LIST_PARAMETERS = [...BOUNDS, 'limit', 'reverse', 'keys'];
+export const PUT_PARAMETERS = ['ttl'];
 
 /** The store's key from a part of a path. @throws HttpError */
 export function keyOfPath(encoded: string): string | Buffer {
-  if (!/^(?:[^%]|%[0-9A-Fa-f]{2})*$/.test(encoded)) throw new HttpError(400, 'bad_key', 'the key is not percent-encoded properly');
-  // Byte by byte: a key need not be UTF-8.
-  const bytes = Buffer.from(
-    encoded.replace(/%([0-9A-Fa-f]{2})|([^%]+)/g, (_, code: string | undefined, plain: string | undefined) =>
-      code === undefined ? Buffer.from(plain ?? '').toString('latin1') : String.fromCharCode(Number.parseInt(code, 16)),
-    ),
-    'latin1',
-  );
+  const bytes = percentDecoded(encoded);
+  if (bytes === undefined) throw new HttpError(400, 'bad_key', 'the key is not percent-encoded properly');
   if (bytes.length === 0 || bytes.length > KEY_BYTES_MAX) throw new HttpError(400, 'bad_key', `a key has 1 to ${KEY_BYTES_MAX} bytes`);
   // It would be a key without a name in a numbered database.
   if (/^!db\d+!$/.test(latin1(bytes))) throw new HttpError(400, 'bad_key', 'this is the beginning of the keys of another database');
   return fromBytes(bytes);
 }
 
+type Query = ReadonlyMap<string, string | Buffer>;
+
 function etag(entry: Entry): string {
   return `"${entry.lsn}"`;
 }
 
-/** The versions that a condition names; `*`: any. @throws HttpError */
-function versionsOf(header: string, name: string): '*' | number[] {
+/** The versions that a condition names; `*`: any. Tags that are none of this server's name no version. @throws HttpError when it is no list of tags */
+function versionsOf(header: string, name: 'If-Match' | 'If-None-Match'): '*' | number[] {
   if (header.trim() === '*') return '*';
-  return header.split(',').map((tag) => {
-    const match = /^\s*(?:W\/)?"(\d{1,16})"\s*$/.exec(tag);
+  const versions: number[] = [];
+  for (const tag of header.split(',')) {
+    const match = /^\s*(W\/)?"([^"]*)"\s*$/.exec(tag);
     if (match === null)
       throw new HttpError(400, 'bad_condition', `${name} is ${JSON.stringify(header)}; allowed are versions such as "42", and *`);
-    return Number(match[1]);
-  });
+    // A weak tag never matches where a write depends on it.
+    if ((match[1] === undefined || name === 'If-None-Match') && /^\d{1,16}$/.test(match[2])) versions.push(Number(match[2]));
+  }
+  return versions;
+}
+
+/** Whether the conditions of a request hold for what is there. @throws HttpError when they make no sense */
+function conditionOf(request: IncomingMessage): (entry: Entry | undefined) => boolean {
+  const match = request.headers['if-match'];
+  const noneMatch = request.headers['if-none-match'];
+  const wanted = match === undefined ? undefined : versionsOf(match, 'If-Match');
+  const unwanted = noneMatch === undefined ? undefined : versionsOf(noneMatch, 'If-None-Match');
+  const isNamed = (entry: Entry | undefined, versions: '*' | number[]): boolean =>
+    entry !== undefined && (versions === '*' || versions.includes(entry.lsn));
+  return (entry) => (wanted === undefined || isNamed(entry, wanted)) && (unwanted === undefined || !isNamed(entry, unwanted));
 }
 
 const stale = (): HttpError => new HttpError(412, 'precondition_failed', 'the version of the entry is another one; nothing was written');
@@ -92,6 +105,7 @@ export function getKey(db: FlashVector, request: IncomingMessage, response: Serv
 function valueOf(request: IncomingMessage, body: Buffer): unknown {
   const type = (request.headers['content-type'] ?? 'application/json').split(';')[0].trim().toLowerCase();
   if (type === BYTES_TYPE) return body;
+  if (!isUtf8(body)) throw new HttpError(400, 'bad_encoding', `the body is not UTF-8; bytes are sent as ${BYTES_TYPE}`);
   if (type === 'text/plain') return fromBytes(body);
   if (type !== 'application/json' && !type.endsWith('+json'))
     throw new HttpError(
@@ -111,33 +125,21 @@ export async function putKey(
   request: IncomingMessage,
   response: ServerResponse,
   key: string | Buffer,
-  query: URLSearchParams,
+  query: Query,
   body: Buffer,
 ): Promise<void> {
-  for (const name of query.keys())
-    if (name !== 'ttl') throw new HttpError(400, 'bad_query', `there is no parameter ${JSON.stringify(name)}; allowed is ttl`);
   const options: PutOptions = {};
-  const ttl = query.get('ttl');
-  if (ttl !== null) {
+  const ttl = textOf(query, 'ttl');
+  if (ttl !== undefined) {
     if (!/^\d{1,15}$/.test(ttl) || Number(ttl) === 0)
       throw new HttpError(400, 'bad_query', `ttl is ${JSON.stringify(ttl)}; allowed is a number of milliseconds above 0`);
     options.ttl = Number(ttl);
   }
   const value = valueOf(request, body);
-  const match = request.headers['if-match'];
-  const noneMatch = request.headers['if-none-match'];
-  if (match !== undefined && noneMatch !== undefined)
-    throw new HttpError(400, 'bad_condition', 'If-Match and If-None-Match exclude each other');
-  const versions =
-    match === undefined && noneMatch === undefined
-      ? undefined
-      : versionsOf(match ?? noneMatch ?? '', match === undefined ? 'If-None-Match' : 'If-Match');
+  const holds = conditionOf(request);
   for (let attempt = 0; ; attempt++) {
     const entry = db.getEntry(key);
-    if (versions !== undefined) {
-      const isNamed = entry !== undefined && (versions === '*' || versions.includes(entry.lsn));
-      if (isNamed !== (match !== undefined)) throw stale();
-    }
+    if (!holds(entry)) throw stale();
     try {
       // With a condition of its own the write tells its own version, which is what the client may build on.
       const lsn = await db.put(key, value, { ...options, ...(entry === undefined ? { ifAbsent: true } : { ifVersion: entry.lsn }) });
@@ -152,30 +154,25 @@ export async function putKey(
 }
 
 export async function deleteKey(db: FlashVector, request: IncomingMessage, response: ServerResponse, key: string | Buffer): Promise<void> {
-  const match = request.headers['if-match'];
-  const versions = match === undefined ? '*' : versionsOf(match, 'If-Match');
+  const holds = conditionOf(request);
   let outcome: 'gone' | 'absent' | 'stale' = 'absent';
   await db.modify(key, (entry) => {
-    outcome = entry === undefined ? 'absent' : versions === '*' || versions.includes(entry.lsn) ? 'gone' : 'stale';
+    outcome = !holds(entry) ? 'stale' : entry === undefined ? 'absent' : 'gone';
     return outcome === 'gone' ? null : undefined;
   });
   if ((outcome as string) === 'stale') throw stale();
-  if ((outcome as string) === 'absent') throw match === undefined ? new HttpError(404, 'not_found', 'there is no such key') : stale();
+  if ((outcome as string) === 'absent') throw new HttpError(404, 'not_found', 'there is no such key');
   response.writeHead(204).end();
 }
 
-export async function listKeys(db: FlashVector, request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
+export async function listKeys(db: FlashVector, request: IncomingMessage, response: ServerResponse, query: Query): Promise<void> {
   const range: Record<string, string | Buffer | boolean | number> = {};
-  for (const name of query.keys()) {
-    if (!PARAMETERS.has(name))
-      throw new HttpError(400, 'bad_query', `there is no parameter ${JSON.stringify(name)}; allowed are ${[...PARAMETERS].join(', ')}`);
-  }
   for (const name of BOUNDS) {
     const bound = query.get(name);
-    if (bound !== null && bound !== '') range[name] = bound;
+    if (bound !== undefined && bound.length > 0) range[name] = bound;
   }
-  const limit = query.get('limit');
-  if (limit !== null) {
+  const limit = textOf(query, 'limit');
+  if (limit !== undefined) {
     if (!/^\d{1,15}$/.test(limit))
       throw new HttpError(400, 'bad_query', `limit is ${JSON.stringify(limit)}; allowed is a number of entries`);
     range.limit = Number(limit);
@@ -218,9 +215,14 @@ function keyText(key: string | Uint8Array): string | { base64: string } {
   return typeof key === 'string' ? key : { base64: Buffer.from(key).toString('base64') };
 }
 
-function isTrue(query: URLSearchParams, name: string): boolean {
-  const value = query.get(name);
-  if (value === null || value === 'false' || value === '0') return false;
+/** A parameter that is no key. What is not UTF-8 is shown as it can be, and refused by who asks. */
+function textOf(query: Query, name: string): string | undefined {
+  return query.get(name)?.toString();
+}
+
+function isTrue(query: Query, name: string): boolean {
+  const value = textOf(query, name);
+  if (value === undefined || value === 'false' || value === '0') return false;
   if (value === '' || value === 'true' || value === '1') return true;
   throw new HttpError(400, 'bad_query', `${name} is ${JSON.stringify(value)}; allowed is true or false`);
 }

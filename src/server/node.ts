@@ -10,7 +10,7 @@
 
 import { readFileSync } from 'node:fs';
 import type { TlsOptions } from 'node:tls';
-import { formatAddress, parseAddress, type Address } from '../config/addresses.js';
+import { formatAddress, httpAddressBeside, parseAddress, type Address } from '../config/addresses.js';
 import type { NodeSettings } from '../config/settings.js';
 import { FlashVectorError, open, type FlashVector, type OpenOptions } from '../index.js';
 import { HttpServer } from './http-server.js';
@@ -19,8 +19,8 @@ import { NodeMetrics } from './node-metrics.js';
 import { Passwords } from './passwords.js';
 import { RespServer } from './resp-server.js';
 
-const HTTP_PORT_OFFSET = 1000;
-const PORT_MAX = 65_535;
+/** Share of the time for a shutdown that clients have to take what they are owed; the rest is for the store. */
+const GRACE_SHARE = 0.7;
 const PROGRESS_LOG_MS = 1000;
 const SYNC_POLICIES = { sync: 'always', interval: 'everysec', memory: 'no' } as const;
 const EVICTION_POLICIES = { none: 'noeviction', lru: 'allkeys-lru', ttl: 'volatile-ttl' } as const;
@@ -87,7 +87,7 @@ export class FlashVectorNode {
       this.#goOn('recovering');
       const db = await this.#openStore();
       this.#goOn('recovering');
-      const resp = new RespServer(db, this.#respOptions(tls), log);
+      const resp = new RespServer(db, this.#respOptions(tls), log, passwords);
       resp.onShutdown = () => this.onShutdown();
       this.#resp = resp;
       this.metrics.server = resp;
@@ -117,7 +117,7 @@ export class FlashVectorNode {
   async #startHttp(tls: TlsOptions | undefined, passwords: Passwords): Promise<void> {
     const settings = this.#settings;
     if (settings.HttpAddr === 'off') return;
-    const address = settings.HttpAddr === undefined ? besides(addressOf(settings.ListenAddr)) : addressOf(settings.HttpAddr);
+    const address = settings.HttpAddr === undefined ? httpAddressBeside(addressOf(settings.ListenAddr)) : addressOf(settings.HttpAddr);
     const http = new HttpServer(
       {
         ...address,
@@ -246,7 +246,8 @@ export class FlashVectorNode {
     this.#log.info({ reason }, 'stopping');
     // What is being started is finished first, and then taken back.
     await this.#starting?.catch(() => undefined);
-    await Promise.all([this.#resp?.close(), this.#http?.close()]);
+    const graceMs = this.#settings.ShutdownTimeoutSeconds * 1000 * GRACE_SHARE;
+    await Promise.all([this.#resp?.close(graceMs), this.#http?.close(graceMs)]);
     await this.#db?.close();
     this.#phase = 'stopped';
     this.#log.info({ ms: Math.round(performance.now() - started) }, 'stopped');
@@ -257,11 +258,6 @@ function addressOf(text: string): Address {
   const address = parseAddress(text);
   if (address === undefined) throw new FlashVectorError('FV_OPTION', `${JSON.stringify(text)} is no address`);
   return address;
-}
-
-/** The port of HTTP where it is not said. */
-function besides({ host, port }: Address): Address {
-  return { host, port: port === 0 ? 0 : port + HTTP_PORT_OFFSET <= PORT_MAX ? port + HTTP_PORT_OFFSET : port - HTTP_PORT_OFFSET };
 }
 
 function readSetting(name: string, file: string): Buffer {

@@ -26,6 +26,7 @@ import { stringCommands } from './commands/strings.js';
 import { transactionCommands } from './commands/transactions.js';
 import { Connection } from './connection.js';
 import { Gate } from './gate.js';
+import { HANDSHAKE_TIMEOUT_MS, Handshakes } from './handshakes.js';
 import { isLoopback } from './loopback.js';
 import type { Log } from './log.js';
 import { Passwords } from './passwords.js';
@@ -65,6 +66,8 @@ export interface RespServerOptions {
 /** The version of Redis whose commands these are. */
 const REDIS_VERSION = '7.0.15';
 const CLOCK_MS = 100;
+/** Longest that the end of the server waits for clients that do not read. */
+const GRACE_MS_MAX = 60_000;
 
 const PROTECTED =
   '-DENIED FlashVector is running in protected mode because no password is set. In this mode connections are only accepted from the machine itself. Set RequirePass, or ProtectedMode to false if nobody else can reach the port.\r\n';
@@ -79,7 +82,6 @@ export class RespServer {
   /** Where commands write their replies; empty between two turns. */
   readonly reply = new ReplyWriter();
   readonly gate: Gate;
-  passwords: Passwords;
   readonly limits: ParserLimits;
   readonly settings: ReadonlyMap<string, ServerSetting>;
   readonly redisVersion = REDIS_VERSION;
@@ -93,6 +95,7 @@ export class RespServer {
   /** The time, to a tenth of a second. */
   nowMs = Date.now();
   readonly #server: Server;
+  #handshakes: Handshakes | undefined;
   readonly #connections = new Map<number, Connection>();
   #toFlush: Connection[] = [];
   #nextId = 1;
@@ -108,9 +111,9 @@ export class RespServer {
     readonly db: FlashVector,
     readonly options: RespServerOptions,
     readonly log: Log,
+    readonly passwords: Passwords = new Passwords(options.password),
   ) {
     this.gate = new Gate(db);
-    this.passwords = new Passwords(options.password);
     this.leader = options.leader;
     this.limits = { argumentsMax: options.argumentsMax, bulkBytesMax: options.bulkBytesMax };
     this.settings = serverSettings(this);
@@ -138,13 +141,20 @@ export class RespServer {
     this.#server =
       options.tls === undefined
         ? createPlainServer(half, (socket) => this.#accept(socket))
-        : createTlsServer({ ...half, ...options.tls }, (socket) => this.#accept(socket));
+        : this.#createTlsServer({ ...half, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...options.tls });
     // A client that breaks off its handshake.
     this.#server.on('tlsClientError', (error) => log.debug({ reason: error.message }, 'a TLS handshake failed'));
     this.#clock = setInterval(() => {
       this.nowMs = Date.now();
     }, CLOCK_MS);
     this.#clock.unref();
+  }
+
+  #createTlsServer(options: TlsOptions): Server {
+    const server = createTlsServer(options, (socket) => this.#accept(socket));
+    // Who is one too many is told so after the handshake.
+    this.#handshakes = new Handshakes(server, (count) => !this.#isClosing && count < this.options.maxClients);
+    return server;
   }
 
   get needsPassword(): boolean {
@@ -251,8 +261,11 @@ export class RespServer {
     this.counts = emptyCounts();
   }
 
-  /** Takes no more clients and commands, finishes what is under way, and ends the connections. Resolves when all have ended. */
-  async close(): Promise<void> {
+  /**
+   * Takes no more clients and commands, finishes what is under way, and ends the connections. Resolves when all have ended.
+   * @param graceMs after so long who has not taken what it is owed is cut off
+   */
+  async close(graceMs = Infinity): Promise<void> {
     if (this.#isClosing) return;
     this.#isClosing = true;
     this.unpause();
@@ -260,8 +273,16 @@ export class RespServer {
       this.#server.close(() => resolve());
     });
     this.passwords.close();
+    this.#handshakes?.destroy();
     for (const connection of this.#connections.values()) connection.end();
+    const timer = setTimeout(
+      () => {
+        for (const connection of this.#connections.values()) connection.kill();
+      },
+      Math.min(graceMs, GRACE_MS_MAX),
+    );
     await closed;
+    clearTimeout(timer);
     clearInterval(this.#clock);
   }
 
@@ -271,6 +292,7 @@ export class RespServer {
     this.unpause();
     this.#server.close();
     this.passwords.close();
+    this.#handshakes?.destroy();
     for (const connection of this.#connections.values()) connection.kill();
     clearInterval(this.#clock);
   }

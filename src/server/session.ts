@@ -116,7 +116,9 @@ export class Session {
     this.reply.protocol = protocol;
   }
 
-  watch(key: Buffer): void {
+  watch(argument: Buffer): void {
+    // A copy: as a view it would keep the chunk that it came in.
+    const key = Buffer.from(argument);
     const stored = storeKey(this.database, key);
     if (this.watched.some((watched) => sameKey(watched.stored, stored))) return;
     this.server.watches.add(stored, this);

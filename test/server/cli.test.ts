@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import t from 'tap';
+import { open } from '../../src/index.js';
 import { CLI, startNode } from '../support/node-harness.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -124,4 +125,69 @@ void t.test('backup, verify and inspect', async (t) => {
   t.match(flashvector('verify', 'copy'), { status: 0, stdout: /no problems/ });
   t.match(flashvector('get', 'a', '--dir', 'copy'), { status: 0, stdout: '1\n' });
   t.ok(Array.isArray(JSON.parse(flashvector('inspect', 'copy', '--json').stdout)));
+});
+
+void t.test('regression: what dump writes, load makes again: bytes, keys that are not UTF-8, expiry, what JSON cannot tell', async (t) => {
+  const cwd = tempFolder(t);
+  const db = await open(path.join(cwd, 'from'));
+  const later = Date.now() + 1_000_000;
+  const values: [string | Uint8Array, unknown][] = [
+    ['bytes', Buffer.from([0xff, 0xfe, 0, 1])],
+    [Buffer.from([0xff, 0xfe]), 'under a key that is not UTF-8'],
+    ['text', 'base64://8='],
+    ['object', { a: [1, null, { b: 'c' }] }],
+    ['map', new Map([[1, new Date(5)]])],
+    ['big', 2n ** 70n],
+    ['nothing', null],
+    ['negative zero', -0],
+  ];
+  for (const [key, value] of values) await db.put(key, value);
+  await db.put('expires', 1, { expiresAt: later });
+  await db.close();
+  t.equal((await run(cwd, 'dump', '--dir', 'from', '--out', 'all.ndjson.gz')).status, 0);
+  t.equal((await run(cwd, 'load', 'all.ndjson.gz', '--dumped', '--dir', 'to')).status, 0);
+  const copy = await open(path.join(cwd, 'to'));
+  for (const [key, value] of values) t.strictSame(copy.get(key), value, String(key));
+  t.equal(copy.getEntry('expires')?.expiresAt, later);
+  t.equal(copy.size, values.length + 1);
+  await copy.close();
+
+  const { port } = await startNode(t);
+  const node = ['--connect', `127.0.0.1:${port}`];
+  t.equal((await run(cwd, 'load', 'all.ndjson.gz', '--dumped', ...node)).status, 0);
+  t.equal((await run(cwd, 'dump', '--out', 'remote.ndjson', ...node)).status, 0);
+  t.equal((await run(cwd, 'load', 'remote.ndjson', '--dumped', '--dir', 'again')).status, 0);
+  const again = await open(path.join(cwd, 'again'));
+  t.same(again.get('bytes'), Buffer.from([0xff, 0xfe, 0, 1]));
+  t.equal(again.get(Buffer.from([0xff, 0xfe])), 'under a key that is not UTF-8');
+  t.equal(again.get('object'), '{"a":[1,null,{"b":"c"}]}', 'RESP has strings only');
+  t.equal(again.getEntry('expires')?.expiresAt, later);
+  await again.close();
+  fs.writeFileSync(path.join(cwd, 'no-dump.ndjson'), '{"key":1,"value":2}');
+  t.match((await run(cwd, 'load', 'no-dump.ndjson', '--dumped', '--dir', 'to')).stderr, /no-dump\.ndjson:1 is no line of a dump/);
+});
+
+void t.test('with --json errors and writes answer in JSON; a node that is not there is named', async (t) => {
+  const cwd = tempFolder(t);
+  t.same(JSON.parse((await run(cwd, 'put', 'a', 'b', '--json')).stdout), { key: 'a', stored: true });
+  t.same(JSON.parse((await run(cwd, 'del', 'a', '--json')).stdout), { key: 'a', deleted: true });
+  t.match(JSON.parse((await run(cwd, 'nonsense', '--json')).stderr), { error: { code: 'usage', message: /nonsense/ } });
+  t.match(await run(cwd, 'get', 'a', '--connect', '127.0.0.1:1'), {
+    status: 2,
+    stderr: /cannot connect to 127\.0\.0\.1:1: connect ECONNREFUSED/,
+  });
+  const wrong = await run(cwd, 'serve', '--bogus', '1', '--listen-addr', 'foo', '--config', 'absent.json', '--eviction', 'lru');
+  t.equal(wrong.status, 2);
+  for (const part of [
+    '4 settings are wrong',
+    'there is no flag --bogus',
+    'ListenAddr from flag',
+    'absent.json cannot be read',
+    'Eviction is "lru"',
+  ])
+    t.match(wrong.stderr, part);
+  t.match(JSON.parse((await run(cwd, 'config', '--listen-addr', ':7000', '--json')).stdout), {
+    HttpAddr: { value: '127.0.0.1:8000', origin: 'default' },
+  });
+  t.match((await run(cwd, 'serve', '--help')).stdout, /Examples/);
 });

@@ -198,3 +198,48 @@ void t.test('a follower takes no writes; a node that stops is not ready', async 
   );
   await stopping;
 });
+
+void t.test('conditions hold for every method, and tags of others match nothing', async (t) => {
+  const node = await startNode(t, { HttpAddr: ':0' });
+  const { headers } = await ask(node, 'PUT', '/kv/a', '1');
+  const tag = String(headers.etag);
+  t.equal((await ask(node, 'DELETE', '/kv/a', undefined, { 'If-None-Match': tag })).status, 412);
+  t.equal((await ask(node, 'DELETE', '/kv/a', undefined, { 'If-Match': '"someone-elses"' })).status, 412);
+  t.equal((await ask(node, 'GET', '/kv/a', undefined, { 'If-None-Match': '"someone-elses"' })).status, 200);
+  t.equal((await ask(node, 'GET', '/kv/a', undefined, { 'If-None-Match': `"x", W/${tag}` })).status, 304, 'a weak tag is good for reading');
+  t.equal((await ask(node, 'PUT', '/kv/a', '2', { 'If-Match': `W/${tag}` })).status, 412, 'and not for writing');
+  t.equal((await ask(node, 'PUT', '/kv/a', '2', { 'If-Match': tag, 'If-None-Match': '"1000"' })).status, 204, 'both may be said');
+  t.equal((await ask(node, 'DELETE', '/kv/a', undefined, { 'If-Match': 'none' })).status, 400, 'what is no list of tags');
+  t.equal((await ask(node, 'DELETE', '/kv/a', undefined, { 'If-None-Match': '"1000"' })).status, 204);
+  t.equal((await ask(node, 'DELETE', '/kv/a', undefined, { 'If-None-Match': '*' })).status, 404);
+});
+
+void t.test('bounds need not be UTF-8; parameters are known, and said once; bodies are what they say', async (t) => {
+  const node = await startNode(t, { HttpAddr: ':0' });
+  await ask(node, 'PUT', '/kv/%FF%01', '1');
+  await ask(node, 'PUT', '/kv/a+b', '2');
+  t.same(JSON.parse((await ask(node, 'GET', '/kv?prefix=%FF')).body), [{ key: { base64: '/wE=' }, value: 1 }]);
+  t.same(JSON.parse((await ask(node, 'GET', '/kv?prefix=a%2Bb&keys')).body), ['a+b']);
+  for (const [method, path] of [
+    ['GET', '/kv/a?foo=1'],
+    ['DELETE', '/kv/a?foo=1'],
+    ['PUT', '/kv/a?ttl=5&ttl=6000'],
+    ['GET', '/kv?limit=1&limit=2'],
+    ['GET', '/kv?prefix=%zz'],
+    ['GET', '/kv?limit=%FF'],
+  ]) {
+    const answer = await ask(node, method, path, method === 'PUT' ? '1' : undefined);
+    t.equal(answer.status, 400, `${method} ${path}`);
+    t.equal(code(answer), 'bad_query');
+  }
+  const torn = Buffer.from([0x22, 0xff, 0x22]);
+  t.equal(code(await ask(node, 'PUT', '/kv/torn', torn)), 'bad_encoding');
+  t.equal(code(await ask(node, 'PUT', '/kv/torn', torn, { 'Content-Type': 'text/plain' })), 'bad_encoding');
+  t.equal((await ask(node, 'PUT', '/kv/torn', torn, { 'Content-Type': 'application/octet-stream' })).status, 201);
+  const long = `/kv/${'%FF'.repeat(65_535)}`;
+  t.equal((await ask(node, 'PUT', long, '3')).status, 201, 'the longest key');
+  t.equal((await ask(node, 'GET', long)).body, '3');
+  const tooLong = await ask(node, 'GET', `/kv/${'x'.repeat(300_000)}`);
+  t.equal(tooLong.status, 431);
+  t.equal(code(tooLong), 'too_large');
+});

@@ -1,11 +1,14 @@
 /** What was once wrong with the node, by name. */
 
 import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import http from 'node:http';
 import net from 'node:net';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { FlashVectorNode } from '../../src/server/node.js';
+import { Passwords } from '../../src/server/passwords.js';
 import { startNode, settingsWith, MemoryLog } from '../support/node-harness.js';
 import { encodeCommand, RespClient, textOf, type Reply } from '../support/resp-client.js';
 import { tempFolder } from '../support/temp.js';
@@ -237,4 +240,183 @@ void t.test('what a client may make the server keep is bounded', async (t) => {
   t.match(last, /^-ERR a transaction takes at most/);
   t.match(await redis.call('EXEC'), /^-EXECABORT/);
   t.equal(node.db?.has('k'), false);
+});
+
+void t.test('a subscriber that does not read is cut off while its own command waits', async (t) => {
+  const { client, node } = await startNode(t, { RequirePass: 'x', MaxOutputBytes: 64 * 1024 });
+  const [speaker, listener] = [await client(), await client()];
+  await speaker.call('AUTH', 'x');
+  await listener.call('HELLO', '3', 'AUTH', 'default', 'x');
+  await listener.call('SUBSCRIBE', 'ch');
+  listener.socket.pause();
+  // The answer to a wrong password takes its time.
+  for (let i = 0; i < 5; i++) listener.socket.write(commands(['AUTH', 'wrong']));
+  await sleep(30);
+  const message = 'm'.repeat(10_000);
+  for (let i = 0; i < 200; i++) await speaker.call('PUBLISH', 'ch', message);
+  t.equal(await speaker.call('PUBLISH', 'ch', 'last'), 0, 'it is gone');
+  t.equal(node.db?.status, 'open');
+});
+
+void t.test('what is queued in MULTI does not keep the pieces that it came in', async (t) => {
+  const { client } = await startNode(t);
+  const redis = await client();
+  await redis.call('SET', 'a', 'v');
+  await redis.call('MULTI');
+  globalThis.gc?.();
+  const before = process.memoryUsage().rss;
+  // Empty lines are no commands, so each piece of 64 KiB brings one.
+  const piece = Buffer.concat([Buffer.alloc(64 * 1024 - 64, '\r\n'), Buffer.from('\r\n'), encodeCommand(['GET', 'a'])]);
+  for (let i = 0; i < 3000; i++) {
+    redis.socket.write(piece);
+    if ((await redis.next()) !== '+QUEUED') t.fail(`command ${i} was not queued`);
+  }
+  const grownMb = (process.memoryUsage().rss - before) / 2 ** 20;
+  t.ok(grownMb < 120, `${Math.round(grownMb)} MB more, of 190 that came`);
+  t.equal(((await redis.call('EXEC')) as Reply[]).length, 3000);
+});
+
+void t.test('others get their turn between slow commands that came together', async (t) => {
+  const { client, node } = await startNode(t, { Durability: 'memory' });
+  const [slow, other] = [await client(), await client()];
+  for (let i = 0; i < 50_000; i++) void node.db?.put(`key:${i}`, 1);
+  await node.db?.flush();
+  let isOver = false;
+  const all = slow.pipeline(Array.from({ length: 200 }, () => ['KEYS', '*zz'])).then(() => {
+    isOver = true;
+  });
+  await sleep(20);
+  t.equal(await other.call('PING'), '+PONG');
+  t.notOk(isOver, 'the answer came in between');
+  await all;
+});
+
+void t.test('a client whose command waits at the gate is not idle', async (t) => {
+  const { client } = await startNode(t, { TimeoutSeconds: 1 });
+  const [pauser, waiting] = [await client(), await client()];
+  await pauser.call('SET', 'a', 'v');
+  await pauser.call('CLIENT', 'PAUSE', 2500);
+  t.same(await waiting.call('GET', 'a'), bulk('v'));
+});
+
+void t.test('right passwords are answered while a host has been wrong', async (t) => {
+  const { client, httpPort } = await startNode(t, { RequirePass: 'right', HttpAddr: ':0' });
+  const wrong = await client();
+  for (let i = 0; i < 4; i++) t.match(await wrong.call('AUTH', 'no'), /^-WRONGPASS/);
+  const ask = (token: string): Promise<number> =>
+    fetch(`http://127.0.0.1:${httpPort}/kv`, { headers: { Authorization: `Bearer ${token}` } }).then(async (response) => {
+      await response.text();
+      return response.status;
+    });
+  t.same(new Set(await Promise.all(Array.from({ length: 100 }, () => ask('right')))), new Set([200]));
+  const clients = await Promise.all(Array.from({ length: 80 }, client));
+  t.same(new Set(await Promise.all(clients.map((each) => each.call('AUTH', 'right')))), new Set(['+OK']));
+});
+
+void t.test('who guesses fast is made to wait, and is not told wrong what was not looked at', async (t) => {
+  const passwords = new Passwords('right');
+  const verdicts = new Map<string, number>();
+  const tries = Array.from({ length: 200 }, async (_, i) => {
+    const verdict = await passwords.check('10.0.0.1:1', `guess ${i}`);
+    verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
+  });
+  await sleep(50);
+  t.ok((verdicts.get('busy') ?? 0) >= 100, 'not all are looked at');
+  t.equal(await passwords.check('10.0.0.2:1', 'right'), 'right', 'another host is not concerned');
+  t.equal(await passwords.check('10.0.0.1:1', 'right'), 'busy', 'so many wait that even this is not heard');
+  passwords.close();
+  await Promise.all(tries);
+  t.notOk(verdicts.has('right'));
+});
+
+void t.test('a silent connection to a TLS port holds up no shutdown', async (t) => {
+  const folder = tempFolder(t);
+  const made = spawnSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'k.pem', '-out', 'c.pem', '-subj', '/CN=localhost', '-days', '2'],
+    { cwd: folder },
+  );
+  if (made.status !== 0) {
+    t.pass('openssl is not installed', { skip: 'openssl is not installed' });
+    return;
+  }
+  const files = { TlsCertFile: path.join(folder, 'c.pem'), TlsKeyFile: path.join(folder, 'k.pem') };
+  const { node, port, httpPort } = await startNode(t, { ...files, HttpAddr: ':0', MaxClients: 10, ShutdownTimeoutSeconds: 60 });
+  const silent = [port, httpPort].flatMap((each) => Array.from({ length: 30 }, () => net.connect(each, '127.0.0.1')));
+  let ended = 0;
+  for (const socket of silent) socket.on('error', () => undefined).on('close', () => ended++);
+  await sleep(200);
+  t.ok(ended >= 20, `${ended} of those that are too many are ended`);
+  const started = performance.now();
+  await node.stop('a test');
+  t.ok(performance.now() - started < 5000, 'it stops at once');
+  await sleep(100);
+  t.equal(ended, silent.length);
+});
+
+void t.test('a client that never reads is cut off at a shutdown, though more of its commands wait', async (t) => {
+  const { node, port, client } = await startNode(t, { ShutdownTimeoutSeconds: 6 });
+  const redis = await client();
+  await redis.call('SET', 'large', 'x'.repeat(100_000));
+  const deaf = net.connect(port, '127.0.0.1');
+  deaf.on('error', () => undefined);
+  deaf.pause();
+  deaf.write(commands(...Array.from({ length: 600 }, () => ['GET', 'large'])));
+  await sleep(300);
+  const started = performance.now();
+  await node.stop('a test');
+  t.ok(performance.now() - started < 5500, 'before the time is up');
+  deaf.destroy();
+});
+
+void t.test('without a password only real names of this machine are answered', async (t) => {
+  const { httpPort } = await startNode(t, { HttpAddr: ':0' });
+  const status = async (host: string): Promise<number> => {
+    const request = http.get({ port: httpPort, host: '127.0.0.1', path: '/stats', headers: { Host: host } });
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    response.resume();
+    return response.statusCode ?? 0;
+  };
+  for (const host of ['localhost', '127.0.0.1', `127.0.0.1:${httpPort}`, '127.1.2.3', '[::1]']) t.equal(await status(host), 200, host);
+  for (const host of ['127.evil.com', '127.0.0.1.evil.com', 'evil.com', '127.0.0.1x']) t.equal(await status(host), 403, host);
+});
+
+void t.test('requests that come together over HTTP see what those before them have done', async (t) => {
+  const { httpPort } = await startNode(t, { HttpAddr: ':0' });
+  const socket = net.connect(httpPort, '127.0.0.1');
+  let got = '';
+  socket.on('data', (chunk: Buffer) => (got += String(chunk)));
+  const request = (method: string, body = ''): string =>
+    `${method} /kv/p HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  socket.write(request('PUT', '1') + request('GET') + request('PUT', '2') + request('DELETE') + request('GET'));
+  for (let i = 0; i < 100 && (got.match(/HTTP\/1\.1/g) ?? []).length < 5; i++) await sleep(20);
+  t.same(
+    [...got.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status)),
+    [201, 200, 204, 204, 404],
+  );
+  socket.destroy();
+});
+
+void t.test('options are not looked for in what every object has', async (t) => {
+  const { client } = await startNode(t);
+  const redis = await client();
+  await redis.call('SET', 'k', 'v');
+  t.match(await redis.call('EXPIRE', 'k', 10, 'constructor'), /^-ERR Unsupported option/);
+  t.match(await redis.call('CLIENT', 'constructor'), /^-ERR unknown subcommand/);
+  t.match(await redis.call('SHUTDOWN', 'SAVE', 'NOSAVE'), /^-ERR syntax error/);
+  t.match(await redis.call('FUNCTION', 'FLUSH', 'FOO'), /^-ERR FUNCTION FLUSH only supports/);
+  t.match(await redis.call('CLIENT', 'LIST', 'TYPE', 'foo'), /^-ERR Unknown client type/);
+  t.equal(await redis.call('CLIENT', 'KILL', 'TYPE', 'PUBSUB', 'SKIPME', 'YES'), 0);
+});
+
+void t.test('INFO says how many keys expire', async (t) => {
+  const { client } = await startNode(t);
+  const redis = await client();
+  await redis.call('SET', 'a', 1, 'EX', 100);
+  await redis.call('SET', 'b', 1);
+  await redis.call('SELECT', 3);
+  await redis.call('SET', 'c', 1, 'EX', 100);
+  const text = textOf(await redis.call('INFO', 'keyspace'));
+  t.match(text, 'db0:keys=2,expires=1,');
+  t.match(text, 'db3:keys=1,expires=1,');
 });

@@ -8,17 +8,17 @@ import { replyHelp, unknownSubcommand } from '../subcommands.js';
 import { latin1 } from '../values.js';
 
 const WRONG_PASSWORD = 'WRONGPASS invalid username-password pair or user is disabled.';
+const TOO_MANY_WRONG = 'ERR too many wrong passwords came from this host; try again later';
 const DEFAULT_USER = 'default';
 
 /** Says the password. Who is wrong waits, and so do the commands behind. */
 async function authenticate(session: Session, user: string, password: Buffer): Promise<void> {
-  const { passwords } = session.server;
-  const isHeard = await passwords.turn(session.outlet.address);
-  const isRight = isHeard && passwords.isRight(password) && user === DEFAULT_USER;
-  if (!isRight) {
+  // There is one user: another name is as wrong as a wrong password, and takes as long.
+  const said = user === DEFAULT_USER ? password : Buffer.concat([password, Buffer.from(`\0${user}`)]);
+  const verdict = await session.server.passwords.check(session.outlet.address, said);
+  if (verdict !== 'right') {
     session.server.counts.refusedPasswords++;
-    await passwords.failed(session.outlet.address);
-    throw new CommandError(WRONG_PASSWORD);
+    throw new CommandError(verdict === 'busy' ? TOO_MANY_WRONG : WRONG_PASSWORD);
   }
   session.isAuthenticated = true;
   session.server.trust(session);
@@ -192,13 +192,11 @@ function kill(session: Session, args: readonly Buffer[]): void {
         tests.push(() => value === DEFAULT_USER);
         break;
       case 'TYPE':
-        if (!['normal', 'master', 'replica', 'slave', 'pubsub'].includes(value))
-          throw new CommandError(`ERR Unknown client type '${value}'`);
-        tests.push((other) => (other.isSubscribed ? 'pubsub' : 'normal') === value);
+        tests.push(ofType(value));
         break;
       case 'SKIPME':
-        if (value !== 'yes' && value !== 'no') throw syntaxError();
-        skipsMe = value === 'yes';
+        if (!/^(?:yes|no)$/i.test(value)) throw syntaxError();
+        skipsMe = value.toLowerCase() === 'yes';
         break;
       default:
         throw syntaxError();
@@ -207,6 +205,13 @@ function kill(session: Session, args: readonly Buffer[]): void {
   const doomed = server.sessions().filter((other) => !(skipsMe && other === session) && tests.every((test) => test(other)));
   for (const other of doomed) end(session, other);
   session.reply.integer(doomed.length);
+}
+
+/** @throws CommandError when there is no such type */
+function ofType(name: string): (session: Session) => boolean {
+  const type = name.toLowerCase();
+  if (!['normal', 'master', 'replica', 'slave', 'pubsub'].includes(type)) throw new CommandError(`ERR Unknown client type '${name}'`);
+  return (session) => (session.isSubscribed ? 'pubsub' : 'normal') === type;
 }
 
 /** Ends a client; oneself gets the reply first. */
@@ -258,8 +263,7 @@ function client(session: Session, args: Buffer[]): void {
       if (args.length > 2) {
         const word = wordOf(args[2]);
         if (word === 'TYPE' && args.length === 4) {
-          const type = latin1(args[3]).toLowerCase();
-          sessions = sessions.filter((other) => (other.isSubscribed ? 'pubsub' : 'normal') === type);
+          sessions = sessions.filter(ofType(latin1(args[3])));
         } else if (word === 'ID' && args.length > 3) {
           const ids = new Set(args.slice(3).map((id) => numberOf(id, 'ERR Invalid client ID')));
           sessions = sessions.filter((other) => ids.has(other.id));

@@ -17,7 +17,7 @@ function conditionsOf(args: readonly Buffer[]): ExpireConditions {
   const conditions = { nx: false, xx: false, gt: false, lt: false };
   for (let i = 3; i < args.length; i++) {
     const word = wordOf(args[i]).toLowerCase();
-    if (!(word in conditions)) throw new CommandError(`ERR Unsupported option ${args[i].toString('latin1', 0, 128)}`);
+    if (!Object.hasOwn(conditions, word)) throw new CommandError(`ERR Unsupported option ${args[i].toString('latin1', 0, 128)}`);
     conditions[word as keyof ExpireConditions] = true;
   }
   if (conditions.nx && (conditions.xx || conditions.gt || conditions.lt))

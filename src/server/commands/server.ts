@@ -100,11 +100,14 @@ function wait(session: Session, args: Buffer[]): Promise<void> | undefined {
 
 function shutdown(session: Session, args: Buffer[]): void {
   let isAbort = false;
+  const words = new Set<string>();
   for (const argument of args.slice(1)) {
     const word = wordOf(argument);
     if (!['NOSAVE', 'SAVE', 'NOW', 'FORCE', 'ABORT'].includes(word)) throw syntaxError();
     if (word === 'ABORT') isAbort = true;
+    words.add(word);
   }
+  if ((words.has('SAVE') && words.has('NOSAVE')) || (isAbort && words.size > 1)) throw syntaxError();
   if (isAbort) throw new CommandError('ERR No shutdown in progress.');
   session.server.requestShutdown(session.outlet.address);
   session.outlet.end();
@@ -114,6 +117,8 @@ function functions(session: Session, args: Buffer[]): void {
   const { reply } = session;
   switch (wordOf(args[1])) {
     case 'FLUSH':
+      if (args.length > 3 || (args.length === 3 && !['ASYNC', 'SYNC'].includes(wordOf(args[2]))))
+        throw new CommandError('ERR FUNCTION FLUSH only supports SYNC|ASYNC option');
       reply.ok();
       return;
     case 'LIST':
