@@ -7,6 +7,7 @@ import { Redis } from 'ioredis';
 import { createClient, RESP_TYPES } from 'redis';
 import t from 'tap';
 import { NO_REDIS, startNode } from '../support/node-harness.js';
+import { encodeCommand } from '../support/resp-client.js';
 
 const run = promisify(execFile);
 const binary = Buffer.from([0, 1, 0xff, 0x0d, 0x0a, 0x80]);
@@ -37,6 +38,26 @@ void t.test('redis-cli', async (t) => {
   t.match(await cli('COMMAND', 'DOCS', 'get'), /summary/);
   t.equal(await cli('-n', '2', 'DBSIZE'), '0');
   t.match(await cli('--latency', '--raw', '-i', '1').catch(() => 'ok'), /./);
+  // What comes on its standard input is a pipeline of commands on one connection: a transaction, and a subscription that hears another client.
+  const session = (input: string, ...args: string[]): Promise<string> => {
+    const child = execFile('redis-cli', ['-p', String(port), '--no-auth-warning', '-a', 'secret', ...args]);
+    let out = '';
+    child.stdout?.on('data', (chunk) => (out += String(chunk)));
+    child.stdin?.end(input);
+    return once(child, 'close').then(() => out);
+  };
+  t.equal(await session('MULTI\nSET m 1\nINCR m\nEXEC\n'), 'OK\nQUEUED\nQUEUED\nOK\n2\n');
+  t.match(
+    await session(Buffer.concat([encodeCommand(['SET', 'p', 'piped']), encodeCommand(['GET', 'p'])]).toString(), '--pipe'),
+    /errors: 0, replies: 2/,
+  );
+  const listener = execFile('redis-cli', ['-p', String(port), '--no-auth-warning', '-a', 'secret', 'SUBSCRIBE', 'news']);
+  let heard = '';
+  listener.stdout?.on('data', (chunk) => (heard += String(chunk)));
+  for (let i = 0; i < 200 && (await cli('PUBLISH', 'news', 'hello')) === '0'; i++);
+  for (let i = 0; i < 100 && !heard.includes('hello'); i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.match(heard, /message\nnews\nhello/);
+  listener.kill();
 });
 
 void t.test('redis-benchmark', async (t) => {
@@ -141,5 +162,20 @@ for (const RESP of [2, 3] as const) {
     t.equal(await client.publish('news', 'hello'), 2);
     for (let i = 0; i < 100 && messages.length < 2; i++) await new Promise((resolve) => setTimeout(resolve, 10));
     t.same(messages.sort(), ['hello', 'p hello']);
+    await client.set(binary, 'under a binary key');
+    t.equal(await client.get(binary), 'under a binary key');
+    // Cut off, both come back, the listener with what it had subscribed to.
+    const clients = (await client.sendCommand(['CLIENT', 'LIST'])) as unknown as string;
+    // Not `once` of node:events: being cut off is an error event.
+    const back = [client, listener].map((each) => new Promise<void>((resolve) => each.once('ready', () => resolve())));
+    const killer = client.duplicate();
+    await killer.connect();
+    for (const [, id] of clients.matchAll(/^id=(\d+)/gm)) await killer.sendCommand(['CLIENT', 'KILL', 'ID', id]);
+    killer.destroy();
+    await Promise.all(back);
+    t.equal(await client.get('a'), '2');
+    for (let i = 0; i < 100 && (await client.publish('news', 'again')) < 2; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let i = 0; i < 100 && !messages.includes('again'); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    t.ok(messages.includes('again') && messages.includes('p again'));
   });
 }
