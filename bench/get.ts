@@ -24,6 +24,8 @@ import { pointRows } from './support/point-rows.js';
 import { formatFigure } from './support/render.js';
 import { section, type Context, type Section, type Workload } from './support/workload.js';
 
+const HOT_KEYS = 1000;
+const FLASHVECTOR_CACHED = 'FlashVector, cache: true';
 const TARGETS: Partial<Record<ValueKind, number>> = { object: 3.5, string: 3.5 };
 
 /** A task with what is measured one call at a time, and how to end it. */
@@ -113,11 +115,51 @@ async function measure(context: Context, kind: ValueKind): Promise<Section> {
   return out;
 }
 
+/** A few keys, read over and over: what a cache of decoded values is for. */
+async function measureHot(context: Context): Promise<Section> {
+  const few = makeDataSet('object', HOT_KEYS);
+  const places = Array.from({ length: BATCH_SIZE }, (_, i) => (i * 7919) % HOT_KEYS);
+  const data = { keys: places.map((at) => few.keys[at]), values: places.map((at) => few.values[at]) };
+  const { keys } = data;
+  const cached = await openFlashVector(context.folder, { cache: true });
+  await fillFlashVector(cached, data.keys, data.values);
+  const batch = (): number => {
+    let missing = 0;
+    for (let i = 0; i < BATCH_SIZE; i++) if (cached.get(keys[i]) === undefined) missing++;
+    return missing;
+  };
+  const own: GetTask = { name: FLASHVECTOR_CACHED, batch, get: (key) => cached.get(key), close: () => cached.close() };
+  const hot = [own, ...(await openAll(context, data, 'object'))];
+  for (const task of hot) verify(task.name, data, task.get);
+  const options = {
+    rounds: context.quick ? 3 : 7,
+    timeMs: context.quick ? 100 : 250,
+    warmupMs: context.quick ? 100 : 300,
+    count: BATCH_SIZE,
+    isAsync: false,
+  };
+  const result = await runPoints(hot, options);
+  const out = section(`get, ${VALUE_NAMES.object}, ${HOT_KEYS.toLocaleString('en-US')} hot keys`, 'gets');
+  const latency = new Map(hot.map((task) => [task.name, timeCalls(BATCH_SIZE, (i) => task.get(keys[i]))]));
+  pointRows(out, result, latency, undefined, '');
+  out.targets.push({
+    work: 'get, hot keys, cache: true',
+    unit: 'of the rate of a Map',
+    target: 0.5,
+    reached: result.rates.ratio(FLASHVECTOR_CACHED, MAP),
+    bound: 'at least',
+  });
+  for (const task of hot) await task.close();
+  removeStores(context.folder);
+  return out;
+}
+
 export const workload: Workload = {
   title: 'Point reads',
   async run(context) {
     const sections: Section[] = [];
     for (const kind of ['object', 'string', 'buffer', 'number'] as const) sections.push(await measure(context, kind));
+    sections.push(await measureHot(context));
     return sections;
   },
 };

@@ -10,6 +10,7 @@ export type { FileReport, Problem, VerifyReport } from './engine/verify.js';
 export type { Loss, RepairReport } from './engine/salvage.js';
 export type { ErrorCode } from './base/errors.js';
 export type {
+  AttachOptions,
   DeleteOptions,
   Durability,
   OpenOptions,

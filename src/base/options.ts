@@ -75,9 +75,16 @@ export interface OpenOptions {
   errorIfExists?: boolean;
   /** SIGINT and SIGTERM close the store before they end the process; a second one ends it at once. In the main thread only. `false`. */
   handleSignals?: boolean;
+  /**
+   * Whether this thread keeps values of hot string keys decoded: `get` is quicker then, and the objects and arrays that it returns are frozen and may be the
+   * same ones each time. What holds bytes, dates, maps or sets, and what has more than 4 KiB, is not kept and comes as a copy. `false`.
+   */
+  cache?: boolean;
   /** Called from time to time while the store recovers. */
   onProgress?: (progress: RecoveryProgress) => void;
 }
+
+export type AttachOptions = Pick<OpenOptions, 'cache'>;
 
 type Unset = 'onProgress' | 'checkpointLogBytes';
 export type ResolvedOptions = Required<Omit<OpenOptions, Unset>> & Pick<OpenOptions, Unset>;
@@ -124,6 +131,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   createIfMissing: boolean,
   errorIfExists: boolean,
   handleSignals: boolean,
+  cache: boolean,
   onProgress: { allowed: 'a function', check: (value) => typeof value === 'function' },
 };
 
@@ -141,6 +149,12 @@ function checkOptions(options: object, rules: Record<string, Rule>, call: string
       throw new FlashVectorError('FV_OPTION', `${call}: option ${name} is ${describe(value)}; allowed is ${rule.allowed}`);
     }
   }
+}
+
+/** @throws TypeError, FlashVectorError FV_OPTION */
+export function checkAttachOptions(options: AttachOptions): void {
+  if (typeof options !== 'object' || options === null) throw new TypeError(`attach: options must be an object, not ${describe(options)}`);
+  checkOptions(options, { cache: boolean }, 'attach');
 }
 
 export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
@@ -166,6 +180,7 @@ export function resolveOptions(options: OpenOptions = {}): ResolvedOptions {
     createIfMissing: options.createIfMissing ?? true,
     errorIfExists: options.errorIfExists ?? false,
     handleSignals: options.handleSignals ?? false,
+    cache: options.cache ?? false,
     onProgress: options.onProgress,
   };
   if (resolved.readOnly && resolved.errorIfExists) {

@@ -69,8 +69,8 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   readonly #writable = (): void => this.#checkWritable();
 
   /** @internal Use `open` or `attach`. */
-  constructor(core: Core, writer: Writer, lifecycle: Lifecycle) {
-    super(core);
+  constructor(core: Core, writer: Writer, lifecycle: Lifecycle, isCached = false) {
+    super(core, isCached);
     this.#writer = writer;
     this.#lifecycle = lifecycle;
   }

@@ -128,7 +128,7 @@ class Opening {
     const writer = new Writer(core);
     this.#writer = writer;
     if (options.readOnly) Atomics.store(core.words, L.CONTROL_STATUS, L.STATUS_READONLY);
-    const db = new FlashVector(core, writer, this.#lifecycle());
+    const db = new FlashVector(core, writer, this.#lifecycle(), options.cache);
     this.#db = db;
     if (options.readOnly) {
       await pool.destroy();

@@ -16,6 +16,7 @@ import type { AnyKey, Entry, Key } from './key.js';
 import { checkRange, type Range } from './range.js';
 import { OrderedRange, countRange, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import { Snapshot, entryOf } from './snapshot.js';
+import { ValueCache } from './value-cache.js';
 import { Views } from './views.js';
 
 export interface FlashVectorEvents {
@@ -44,9 +45,13 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   readonly #origin: RangeOrigin;
   #gets = 0;
 
-  protected constructor(core: Core) {
+  readonly #cache: ValueCache | undefined;
+
+  /** @param isCached whether `get` keeps decoded values */
+  protected constructor(core: Core, isCached: boolean) {
     super();
     this.core = core;
+    this.#cache = isCached ? new ValueCache(core, (key) => this.read(key)) : undefined;
     this.views = new Views(core);
     this.counters = core.metrics.counters;
     this.words = core.words;
@@ -54,7 +59,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
   }
 
   /**
-   * The value under `key`, or `undefined`. The value is the caller's own copy.
+   * The value under `key`, or `undefined`. The value is the caller's own copy; with `cache: true` objects and arrays may be shared, and are frozen.
    * Cost: well under a microsecond for small values; never waits for the disk.
    * @throws TypeError, FlashVectorError `FV_KEY`, `FV_CLOSED`
    * @example db.get('user:1') // { name: 'Ada' }
@@ -66,6 +71,7 @@ export abstract class StoreReads extends EventEmitter<FlashVectorEvents> {
 
   #get(key: AnyKey): unknown {
     if (this.words[L.CONTROL_STATUS] >= L.STATUS_CLOSING || this.isDetached) throw this.core.control.closedError();
+    if (this.#cache !== undefined && typeof key === 'string') return this.#cache.get(key);
     return this.read(key);
   }
 

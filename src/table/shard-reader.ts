@@ -97,6 +97,9 @@ export class ShardReader {
   /** LSN words of the entry last captured. */
   lsnLow = 0;
   lsnHigh = 0;
+  /** Word index of the entry that `get` or `has` found last, and the version under which it was found. */
+  foundEntry = 0;
+  foundVersion = 0;
   /** Length in bytes of the value last captured, and flags of the key last read by `readAt`. */
   valueLength = 0;
   keyFlags = 0;
@@ -152,6 +155,8 @@ export class ShardReader {
           fence(control);
           if (value !== TORN && Atomics.load(control, versionWord) === version) {
             if (this.marks !== undefined) this.marks.touch(this.scratch.keyHash);
+            this.foundEntry = entry;
+            this.foundVersion = version;
             return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
           }
         } else {
@@ -176,7 +181,11 @@ export class ShardReader {
         const entry = this.table.find(this.scratch);
         const found = entry > 0 ? this.isVisible(entry, 0) : false;
         fence(control);
-        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) return found;
+        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) {
+          this.foundEntry = entry;
+          this.foundVersion = version;
+          return found;
+        }
         this.region.refresh();
       } else {
         this.awaitEven();
@@ -187,6 +196,8 @@ export class ShardReader {
     try {
       this.region.sync();
       const entry = this.table.find(this.scratch);
+      this.foundEntry = entry;
+      this.foundVersion = Atomics.load(control, this.versionWord);
       return entry > 0 && this.isVisible(entry, 0) === true;
     } finally {
       releaseRead(control, this.lockWord, this.slot);
@@ -296,7 +307,9 @@ export class ShardReader {
       const entry = this.table.find(this.scratch);
       if (entry === ABSENT) return undefined;
       assert(entry !== RETRY, 'the hash table is whole while its lock is held');
-      value = this.capture(entry, Atomics.load(this.control, this.versionWord), 0);
+      this.foundEntry = entry;
+      this.foundVersion = Atomics.load(this.control, this.versionWord);
+      value = this.capture(entry, this.foundVersion, 0);
       assert(value !== TORN, 'an entry is whole while its lock is held');
     } finally {
       releaseRead(this.control, this.lockWord, this.slot);

@@ -1,0 +1,153 @@
+/**
+ * Decoded values of hot keys, for one thread: what `get` returns with `cache: true`.
+ *
+ * A value that was read once is kept, frozen, with what proves that it is still the one: the version of its shard, which every change of the shard raises, and the
+ * address and LSN of its entry. While the version is the same nothing in the shard has changed, so the kept value is what a read would find at
+ * that very moment; no lock, no look-up, no decoding. When only other keys have changed, the entry is looked up and its LSN compared, and the value need not be
+ * decoded again: an LSN belongs to one write of a key.
+ *
+ * A version has 32 bits and returns after 2^31 changes. Then the entry's own LSN tells: LSNs never return, and a block that was given up and not been
+ * used again while its shard changed 2^31 times is nothing that happens.
+ *
+ * What cannot be frozen (bytes, dates, maps and sets) is not kept. Two generations bound the memory: when the younger one is full it becomes the older one, and the
+ * older one goes; a hit in the older one moves the value to the younger one.
+ */
+
+import { loadAcquire } from '../memory/fence.js';
+import * as M from '../memory/metrics.js';
+import * as E from '../table/entry.js';
+import { encodeKey } from '../table/key-codec.js';
+import type { Shard } from '../table/shard.js';
+import type { Core } from './core.js';
+
+/** Values in each of the two generations. */
+const GENERATION_MAX = 16_384;
+/** Longer values are not kept: the memory of both generations stays below some hundred MB. */
+const VALUE_BYTES_MAX = 4096;
+
+interface Kept {
+  value: unknown;
+  shard: Shard;
+  keyHash: number;
+  /** Of the shard, when the entry was last found there. */
+  version: number;
+  /** Word index of the entry then. */
+  entry: number;
+  lsnLow: number;
+  lsnHigh: number;
+  /** 0: never. */
+  expiresMs: number;
+  valueLength: number;
+}
+
+export class ValueCache {
+  #young = new Map<string, Kept>();
+  #old = new Map<string, Kept>();
+  readonly #control: Int32Array;
+  readonly #counters: Float64Array;
+
+  /** @param readThrough reads a value as if there were no cache, and leaves in its shard what was found */
+  constructor(
+    readonly core: Core,
+    readonly readThrough: (key: string) => unknown,
+  ) {
+    this.#control = core.words;
+    this.#counters = core.metrics.counters;
+  }
+
+  get(key: string): unknown {
+    const kept = this.#young.get(key) ?? this.#promoted(key);
+    if (kept === undefined) return this.#read(key);
+    const { shard } = kept;
+    const words = shard.region.words;
+    const { entry } = kept;
+    if (
+      loadAcquire(this.#control, shard.versionWord) !== kept.version ||
+      words[entry + E.ENTRY_LSN_LOW] !== kept.lsnLow ||
+      words[entry + E.ENTRY_LSN_HIGH] !== kept.lsnHigh
+    )
+      return this.#again(key, kept);
+    if (kept.expiresMs !== 0 && kept.expiresMs <= this.core.clock.now()) return this.#read(key);
+    return this.#hit(kept);
+  }
+
+  #hit(kept: Kept): unknown {
+    const counters = this.#counters;
+    counters[M.COUNTER_READS]++;
+    counters[M.COUNTER_HITS]++;
+    counters[M.COUNTER_BYTES_READ] += kept.valueLength;
+    if (kept.shard.marks !== undefined) kept.shard.marks.touch(kept.keyHash);
+    return kept.value;
+  }
+
+  #promoted(key: string): Kept | undefined {
+    const kept = this.#old.get(key);
+    if (kept !== undefined) this.#keep(key, kept);
+    return kept;
+  }
+
+  /** Something in the shard has changed: was it this entry? */
+  #again(key: string, kept: Kept): unknown {
+    const { scratch } = this.core;
+    encodeKey(scratch, key);
+    const { shard } = kept;
+    if (!shard.has() || shard.lsnLow !== kept.lsnLow || shard.lsnHigh !== kept.lsnHigh) return this.#read(key);
+    kept.version = shard.foundVersion;
+    kept.entry = shard.foundEntry;
+    return this.#hit(kept);
+  }
+
+  #read(key: string): unknown {
+    const value = this.readThrough(key);
+    const { scratch, shards, shardMask } = this.core;
+    const shard = shards[scratch.keyHash & shardMask];
+    if (value === undefined || shard.valueLength > VALUE_BYTES_MAX || !freeze(value)) {
+      this.#young.delete(key);
+      this.#old.delete(key);
+      return value;
+    }
+    this.#keep(key, {
+      value,
+      shard,
+      keyHash: scratch.keyHash,
+      version: shard.foundVersion,
+      entry: shard.foundEntry,
+      lsnLow: shard.lsnLow,
+      lsnHigh: shard.lsnHigh,
+      expiresMs: shard.expiresMs,
+      valueLength: shard.valueLength,
+    });
+    return value;
+  }
+
+  #keep(key: string, kept: Kept): void {
+    if (this.#young.size >= GENERATION_MAX) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, kept);
+  }
+}
+
+/** Freezes a value with all that is in it. @returns false when something in it cannot be frozen; then nothing of it is */
+function freeze(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  if (!isPlain(value)) return false;
+  freezeAll(value);
+  return true;
+}
+
+/** Whether it is made of plain objects and arrays only, down to the last. */
+function isPlain(value: object): boolean {
+  if (!Array.isArray(value)) {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) return false;
+  }
+  for (const item of Object.values(value) as unknown[]) if (typeof item === 'object' && item !== null && !isPlain(item)) return false;
+  return true;
+}
+
+function freezeAll(value: object): void {
+  Object.freeze(value);
+  for (const item of Object.values(value) as unknown[]) if (typeof item === 'object' && item !== null) freezeAll(item);
+}
