@@ -9,8 +9,8 @@
  * is printed how slow calls were with that taken off: apart, for whoever looks into a miss; the target knows nothing of it.
  */
 
-import { PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
+import { GcLog } from './support/gc-log.js';
 import { ProcessorWaits } from './support/processor-waits.js';
 import { FLASHVECTOR, MAP, openFlashVector, removeStores } from './support/engines.js';
 import { collectGarbage } from './support/paired.js';
@@ -58,28 +58,6 @@ interface Growth {
 const WARM_KEYS = 100_000;
 
 type Put = (key: string, value: number) => Promise<unknown> | undefined;
-
-/** Collections while it is open. */
-class GcLog {
-  readonly pauses: PerformanceEntry[] = [];
-  readonly #observer = new PerformanceObserver((list) => this.pauses.push(...list.getEntries()));
-
-  constructor() {
-    this.#observer.observe({ entryTypes: ['gc'] });
-  }
-
-  async close(): Promise<void> {
-    // Entries are delivered by the event loop.
-    await turn();
-    await turn();
-    this.pauses.push(...this.#observer.takeRecords());
-    this.#observer.disconnect();
-  }
-
-  overlaps(call: SlowCall): boolean {
-    return this.pauses.some((pause) => pause.startTime < call.startMs + call.durationMs && pause.startTime + pause.duration > call.startMs);
-  }
-}
 
 function keyOf(index: number): string {
   return `user:${String(index).padStart(10, '0')}`;

@@ -23,6 +23,7 @@ const WORKLOADS: Record<string, () => Promise<{ workload: Workload }>> = {
   threads: () => import('./threads.js'),
   durable: () => import('./durable.js'),
   grow: () => import('./grow.js'),
+  large: () => import('./large.js'),
   ranges: () => import('./ranges.js'),
   overhead: () => import('./overhead.js'),
   'loop-delay': () => import('./loop-delay.js'),
