@@ -23,12 +23,11 @@ import {
   NODE_PREFIX,
   SLOT_CHILD,
   SLOT_SEPARATOR,
-  fragment3,
-  fragment4,
   innerSlot,
   leafSlot,
   setCount,
 } from './index-node.js';
+import { canTell, fragment4, fragmentOf, fragmentOfEight, isDense, prefixFor } from './key-fragment.js';
 import { compareKeys, sharedBytes } from './key-probe.js';
 import { NodePool } from './node-pool.js';
 import { storeSeparator } from './separator.js';
@@ -319,13 +318,16 @@ function buildLeaves(region: Region, shards: readonly Shard[], nodes: NodePool, 
     const shared = separator === 0 || next === 0 ? 0 : sharedBytes(words, separator + 1, words[separator], words, next + 1, words[next]);
     const node = nodes.take();
     setCount(region.words, node, 0, count);
-    region.words[node + NODE_PREFIX] = shared;
+    const prefix = prefixOfKeys(shards[shardOf[0]].region, units[0] * 2, shards[shardOf[count - 1]].region, units[count - 1] * 2, shared);
+    const areDense = isDense(prefix);
+    region.words[node + NODE_PREFIX] = prefix;
     region.words[node + LEAF_INTENT] = 0;
     for (let i = 0; i < count; i++) {
       const skip = shared - merge.shared;
       // Most often the bytes are at hand; the keys lie anywhere in memory.
-      const fragment =
-        skip >= 0 && skip <= 5 ? fragmentOf(high[i], low[i], skip) : fragmentOfKey(shards[shardOf[i]].region, units[i] * 2, shared);
+      const fragment = canTell(skip, areDense)
+        ? fragmentOfEight(high[i], low[i], skip, areDense)
+        : fragmentOfKey(shards[shardOf[i]].region, units[i] * 2, prefix);
       region.words[leafSlot(node, i)] = units[i];
       region.words[leafSlot(node, i) + 1] = (fragment << FRAGMENT_SHIFT) | shardOf[i];
     }
@@ -336,15 +338,15 @@ function buildLeaves(region: Region, shards: readonly Shard[], nodes: NodePool, 
   return built;
 }
 
-/** Three bytes from byte `skip` on, 5 at most, of eight. */
-function fragmentOf(high: number, low: number, skip: number): number {
-  if (skip <= 1) return (high >>> (8 - skip * 8)) & 0xff_ffff;
-  if (skip >= 4) return (low >>> (40 - skip * 8)) & 0xff_ffff;
-  return ((high << (skip * 8 - 8)) | (low >>> (40 - skip * 8))) & 0xff_ffff;
+function fragmentOfKey({ words, bytes }: Region, entry: number, prefix: number): number {
+  return fragmentOf(bytes, (entry + ENTRY_HEADER_WORDS) * 4, keyLength(words, entry), prefix);
 }
 
-function fragmentOfKey({ words, bytes }: Region, entry: number, skip: number): number {
-  return fragment3(bytes, (entry + ENTRY_HEADER_WORDS) * 4, keyLength(words, entry), skip);
+/** Which fragments a leaf gets whose first and last keys are these. */
+function prefixOfKeys(a: Region, first: number, b: Region, last: number, shared: number): number {
+  const one = prefixFor(a.bytes, (first + ENTRY_HEADER_WORDS) * 4, keyLength(a.words, first), shared);
+  const other = prefixFor(b.bytes, (last + ENTRY_HEADER_WORDS) * 4, keyLength(b.words, last), shared);
+  return one === other ? one : shared;
 }
 
 function buildInner(region: Region, nodes: NodePool, below: readonly Built[], height: number): Built[] {

@@ -27,11 +27,11 @@ import {
   childFor,
   childWord,
   countOf,
-  fragment3,
   innerSlot,
   leafSlot,
   levelOf,
 } from './index-node.js';
+import { fragmentOf } from './key-fragment.js';
 import { KeyProbe, compareKeys } from './key-probe.js';
 import type { OrderedIndex } from './ordered-index.js';
 
@@ -187,8 +187,7 @@ export class IndexCursor {
   /** Index of the first slot of the leaf to be read, or of none. */
   #search(node: number, count: number, probe: KeyProbe, inclusive: boolean): number {
     const words = this.index.region.words;
-    const shared = words[node + NODE_PREFIX];
-    const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, shared);
+    const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[node + NODE_PREFIX]);
     // Slots below `low` are below the probe; an equal one counts as below it where it is not to be read.
     const equalIsBelow = this.reverse ? inclusive : !inclusive;
     let low = 0;

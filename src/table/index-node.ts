@@ -6,12 +6,12 @@
  *
  *     word 0   level in bits 0-7 (0: leaf), count of slots in bits 8-23
  *     word 1   version: even in the tree, odd outside of it and while it changes; only ever rises, also while the node is reused
- *     word 2   bytes that all keys of a leaf, or all separators of an inner node, begin with in common
+ *     word 2   bytes that all keys of a leaf, or all separators of an inner node, begin with in common; of a leaf also which fragments it has
  *     word 3   inner node: unit of the first child; leaf: what is being done to it, or 0; free node: unit of the next free one
  *     word 4+  slots
  *
  *     leaf slot    word 0  unit of the entry in its shard's region
- *                  word 1  shard in bits 0-7; above, the three bytes of the key behind the common ones, the first one on top
+ *                  word 1  shard in bits 0-7; above, the key's fragment behind the common bytes (key-fragment.ts)
  *     inner slot   word 0  the four bytes of the separator behind the common ones, the first one on top
  *                  word 1  unit of the separator: a block with its length in word 0, its bytes behind, padded with zeros to 4
  *                  word 2  unit of the child with the keys that are not below the separator
@@ -22,6 +22,7 @@
 
 import { REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { classOf } from '../memory/slabs.js';
+import { fragment4 } from './key-fragment.js';
 import { bytesTurned, compareKeys, type KeyProbe } from './key-probe.js';
 
 /** Sixteen to a chunk. */
@@ -99,22 +100,6 @@ export function innerSlot(node: number, index: number): number {
 /** Word index at which child `index` of an inner node is named: the first one before the slots, the others in them. */
 export function childWord(node: number, index: number): number {
   return index === 0 ? node + NODE_FIRST_CHILD : node + NODE_HEADER_WORDS + index * INNER_SLOT_WORDS - 1;
-}
-
-/** Three bytes of a key from byte `skip` on, the first on top; zeros behind its end. */
-export function fragment3(bytes: Uint8Array, start: number, length: number, skip: number): number {
-  const left = length - skip;
-  const at = start + skip;
-  if (left >= 3) return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
-  if (left <= 0) return 0;
-  return left === 2 ? (bytes[at] << 16) | (bytes[at + 1] << 8) : bytes[at] << 16;
-}
-
-/** Four bytes of a key from byte `skip` on as an unsigned number, the first on top; zeros behind its end. */
-export function fragment4(bytes: Uint8Array, start: number, length: number, skip: number): number {
-  const at = start + skip;
-  if (length - skip >= 4) return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
-  return (fragment3(bytes, start, length, skip) << 8) >>> 0;
 }
 
 /** Orders the first `shared` bytes of a separator and the same number of bytes of the probe. @returns the probe's place: less than, equal to, or more than 0 */

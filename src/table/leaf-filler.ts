@@ -14,10 +14,10 @@ import {
   NODE_PREFIX,
   SHARD_MASK,
   countOf,
-  fragment3,
   leafSlot,
   setCount,
 } from './index-node.js';
+import { fragmentOf, prefixFor, sharedOf } from './key-fragment.js';
 import { sharedBytes } from './key-probe.js';
 import { storeSeparator } from './separator.js';
 
@@ -46,24 +46,40 @@ export class LeafFiller {
   fill(node: number, from: number, to: number, shared: number): void {
     setCount(this.region.words, node, 0, to - from);
     this.region.words[node + LEAF_INTENT] = 0;
-    this.region.words[node + NODE_PREFIX] = shared;
+    const prefix = this.#prefixOf(from, to, shared);
+    this.region.words[node + NODE_PREFIX] = prefix;
     for (let i = from; i < to; i++) {
       const entry = this.#units[i] * 2;
       const shard = this.#shardOf[i];
       const length = this.entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
-      const fragment = fragment3(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared);
+      const fragment = fragmentOf(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, prefix);
       const slot = leafSlot(node, i - from);
       this.region.words[slot] = this.#units[i];
       this.region.words[slot + 1] = (fragment << FRAGMENT_SHIFT) | shard;
     }
   }
 
+  /** What the first, the middle and the last key are like, the others most often are, too. */
+  #prefixOf(from: number, to: number, shared: number): number {
+    for (const i of [from, (from + to) >>> 1, to - 1]) {
+      if (i < from || i >= to) return shared;
+      const entry = this.#units[i] * 2;
+      const shard = this.#shardOf[i];
+      const length = this.entryWords(shard, entry)[entry] & KEY_LENGTH_MASK;
+      if (prefixFor(this.regions[shard].bytes, (entry + ENTRY_HEADER_WORDS) * 4, length, shared) === shared) return shared;
+    }
+    const entry = this.#units[from] * 2;
+    const { bytes } = this.regions[this.#shardOf[from]];
+    return prefixFor(bytes, (entry + ENTRY_HEADER_WORDS) * 4, this.regions[this.#shardOf[from]].words[entry] & KEY_LENGTH_MASK, shared);
+  }
+
   /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
   copy(node: number, leaf: number, from: number, to: number, shared: number): void {
     const words = this.region.words;
-    if (words[leaf + NODE_PREFIX] === shared) {
+    const prefix = words[leaf + NODE_PREFIX];
+    if (sharedOf(prefix) === shared) {
       setCount(words, node, 0, to - from);
-      words[node + NODE_PREFIX] = shared;
+      words[node + NODE_PREFIX] = prefix;
       words[node + LEAF_INTENT] = 0;
       words.copyWithin(node + NODE_HEADER_WORDS, leafSlot(leaf, from), leafSlot(leaf, to));
       return;

@@ -13,7 +13,7 @@
  * 4. A node that the tree leads to has an odd version only during these: a repair makes it even again.
  * 5. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
  *
- * Leaves know, by their fences (the separators around them), how many bytes their keys share, and keep the three bytes behind; so most steps of a
+ * Leaves know, by their fences (the separators around them), how many bytes their keys share, and keep fragments of what follows (key-fragment.ts); so most steps of a
  * search compare numbers and touch no key. A leaf that is the last of the tree and gets a key at its end is not cut in half: keys that come in order fill their leaves.
  *
  * Source: Comer, "The Ubiquitous B-Tree", ACM Computing Surveys 11(2), 1979; prefix B-trees: Bayer and Unterauer, ACM TODS 2(1), 1977;
@@ -49,8 +49,6 @@ import {
   childFor,
   childWord,
   countOf,
-  fragment3,
-  fragment4,
   innerSlot,
   insertIntent,
   leafSlot,
@@ -59,6 +57,7 @@ import {
   rootOf,
   setCount,
 } from './index-node.js';
+import { fragment4, fragmentOf, sharedOf } from './key-fragment.js';
 import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
 import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
@@ -178,7 +177,7 @@ export class OrderedIndex {
         this.#splitLeaf(leaf, place === count);
         continue;
       }
-      const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+      const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
       this.#insertSlot(leaf, place, unit, (fragment << FRAGMENT_SHIFT) | shard);
       return;
     }
@@ -235,7 +234,7 @@ export class OrderedIndex {
   #placeIn(leaf: number, probe: KeyProbe): number {
     const words = this.region.words;
     const count = countOf(words, leaf);
-    const fragment = fragment3(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+    const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
     // Keys that come in order belong behind the last of the tree.
     if (count !== 0 && this.#isLast) {
       const order = this.#orderAt(leaf, count - 1, probe, fragment);
@@ -516,7 +515,7 @@ export class OrderedIndex {
       node = words[pointer] * 2;
     }
     const shared = this.#sharedByFences(low, high);
-    if (words[node + NODE_PREFIX] === shared) return;
+    if (sharedOf(words[node + NODE_PREFIX]) === shared) return;
     const wider = this.#nodes.take();
     this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
     this.#nodes.even(wider);

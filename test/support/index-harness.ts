@@ -11,6 +11,7 @@ import { ENTRY_HEADER_WORDS } from '../../src/table/entry.js';
 import { IndexCursor } from '../../src/table/index-cursor.js';
 import * as N from '../../src/table/index-node.js';
 import { encodeKey } from '../../src/table/key-codec.js';
+import { fragment4, fragmentOf, sharedOf } from '../../src/table/key-fragment.js';
 import { KeyProbe, compareKeys, sharedBytes } from '../../src/table/key-probe.js';
 import type { OrderedIndex } from '../../src/table/ordered-index.js';
 import type { Shard } from '../../src/table/shard.js';
@@ -94,14 +95,15 @@ export function checkTree(core: Core): number {
     if ((words[node + N.NODE_VERSION] & 1) !== 0) fail('a node of the tree has an odd version');
     if (level !== undefined && N.levelOf(words, node) !== level) fail('leaves at different depths');
     const count = N.countOf(words, node);
-    const shared = words[node + N.NODE_PREFIX];
+    const prefix = words[node + N.NODE_PREFIX];
+    const shared = sharedOf(prefix);
     if (N.levelOf(words, node) !== 0) {
       for (let i = 0; i <= count; i++) {
         const below = i === 0 ? low : words[N.innerSlot(node, i - 1) + N.SLOT_SEPARATOR] * 2;
         const above = i === count ? high : words[N.innerSlot(node, i) + N.SLOT_SEPARATOR] * 2;
         if (i < count) {
           if (!inFences(words, above + 1, words[above], below, high)) fail('separators out of order');
-          if (words[N.innerSlot(node, i)] >>> 0 !== N.fragment4(bytes, (above + 1) * 4, words[above], shared))
+          if (words[N.innerSlot(node, i)] >>> 0 !== fragment4(bytes, (above + 1) * 4, words[above], prefix))
             fail('a wrong fragment of a separator');
         }
         visit(words[N.childWord(node, i)] * 2, N.levelOf(words, node) - 1, below, above);
@@ -120,8 +122,7 @@ export function checkTree(core: Core): number {
       const key = keyAt(core.shards, shard, entry >>> 1);
       if (before !== undefined && Buffer.compare(before, key) >= 0) fail('keys out of order');
       if (!inFences(owner.words, entry + ENTRY_HEADER_WORDS, key.length, low, high)) fail('a key outside of its fences');
-      if (words[N.leafSlot(node, i) + 1] >>> N.FRAGMENT_SHIFT !== N.fragment3(key, 0, key.length, shared))
-        fail('a wrong fragment of a key');
+      if (words[N.leafSlot(node, i) + 1] >>> N.FRAGMENT_SHIFT !== fragmentOf(key, 0, key.length, prefix)) fail('a wrong fragment of a key');
       before = key;
     }
   };
