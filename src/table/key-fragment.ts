@@ -62,8 +62,8 @@ function denseFragment(bytes: Uint8Array, at: number, left: number): number {
 }
 
 /** The same of eight bytes at hand, zeros behind the key's end, from byte `skip` on. @param skip 2 at most for a dense fragment, 5 for a plain one */
-export function fragmentOfEight(high: number, low: number, skip: number, isDense: boolean): number {
-  if (!isDense) {
+export function fragmentOfEight(high: number, low: number, skip: number, areDense: boolean): number {
+  if (!areDense) {
     if (skip <= 1) return (high >>> (8 - skip * 8)) & 0xff_ffff;
     if (skip >= 4) return (low >>> (40 - skip * 8)) & 0xff_ffff;
     return ((high << (skip * 8 - 8)) | (low >>> (40 - skip * 8))) & 0xff_ffff;
@@ -80,8 +80,8 @@ export function fragmentOfEight(high: number, low: number, skip: number, isDense
 }
 
 /** Whether `fragmentOfEight` can tell. */
-export function canTell(skip: number, isDense: boolean): boolean {
-  return skip >= 0 && skip <= (isDense ? 2 : 5);
+export function canTell(skip: number, areDense: boolean): boolean {
+  return skip >= 0 && skip <= (areDense ? 2 : 5);
 }
 
 export function isDense(prefix: number): boolean {
