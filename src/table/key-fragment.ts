@@ -89,7 +89,7 @@ export function isDense(prefix: number): boolean {
 }
 
 /** Three bytes of a key from byte `skip` on, the first on top; zeros behind its end. */
-export function fragment3(bytes: Uint8Array, start: number, length: number, skip: number): number {
+function fragment3(bytes: Uint8Array, start: number, length: number, skip: number): number {
   const left = length - skip;
   const at = start + skip;
   if (left >= 3) return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
