@@ -21,7 +21,7 @@ const SECONDS_QUICK = 1;
 /** Behind its schedule by so much an engine is given up: the rest would only pile up. */
 const BEHIND_MS_MAX = 2000;
 /** A single write of these takes a turn of the thread pool, or holds the event loop. */
-const LEFT_OUT = new Set(['Map', 'rocksdb-native']);
+const LEFT_OUT = new Set(['Map', 'rocksdb-native', 'lmdb-js, sharedStructuresKey']);
 
 interface Outcome {
   latency: LatencyLog;

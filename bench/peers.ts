@@ -31,6 +31,7 @@ const SINGLE_PUTS = 500;
 /** Batches on disk in one round, at most. */
 const BATCHES_MAX = 100;
 const BASE = 'lmdb-js';
+const LMDB_SHARING = 'lmdb-js, sharedStructuresKey';
 const MAP = 'Map';
 /** Below every key. */
 const FIRST_KEY = '\u0001';
@@ -52,10 +53,11 @@ interface Filled extends Contender {
 class Suite {
   readonly sections: Section[] = [];
   readonly #shifts = new Map<string, number>();
+  contenders: readonly Contender[] = [];
 
   constructor(
     readonly context: Context,
-    readonly contenders: readonly Contender[],
+    readonly all: readonly Contender[],
     readonly missing: readonly string[],
   ) {}
 
@@ -84,6 +86,8 @@ class Suite {
   }
 
   async run(kind: ValueKind, data: DataSet, name: string): Promise<void> {
+    // Shared structures make a difference for objects only.
+    this.contenders = this.all.filter((contender) => contender.name !== LMDB_SHARING || kind === 'object' || kind === 'record');
     const many = `${name}, ${data.keys.length.toLocaleString('en-US')} keys`;
     await this.#fillings(kind, data, many);
     const filled: Filled[] = [];

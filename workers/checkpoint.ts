@@ -157,6 +157,8 @@ function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task:
       for (let i = task.part; i < task.shards.length; i += task.parts) {
         const shard = new Shard(new Region(task.shards[i], words), i, context);
         writer.add(new Capture(shard, slot), onStretch);
+        // Small shards come to no stretch by themselves.
+        onStretch();
       }
       return writer.finish();
     } catch (error) {

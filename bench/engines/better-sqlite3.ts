@@ -85,9 +85,9 @@ class BetterSqliteEngine implements Engine {
     return Promise.resolve();
   }
 
+  /** One transaction: one sync. */
   fill(keys: readonly string[], values: readonly unknown[]): Promise<unknown> {
-    for (let i = 0; i < keys.length; i++) this.put(keys[i], values[i]);
-    return this.safe();
+    return this.batch(keys, values, 0, keys.length);
   }
 
   scan(start: string, limit: number): number {

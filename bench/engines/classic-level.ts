@@ -27,9 +27,8 @@ interface Module {
 class ClassicLevelEngine implements Engine {
   readonly name = 'classic-level';
   readonly readsAtOnce = true;
-  #last: Promise<unknown> | undefined;
-  #lastKey = '';
-  #lastValue: unknown;
+  #waiting: Operation[] = [];
+  #batches: Promise<unknown>[] = [];
 
   constructor(
     readonly db: Level,
@@ -48,15 +47,21 @@ class ClassicLevelEngine implements Engine {
   }
 
   put(key: string, value: unknown): void {
-    this.#lastKey = key;
-    this.#lastValue = value;
-    this.#last = this.db.put(key, this.codec.encode(value), { sync: false });
+    this.#waiting.push({ type: 'put', key, value: this.codec.encode(value) });
+    if (this.#waiting.length === FILL_BATCH) this.#send(false);
   }
 
-  /** Its log is one: the last write, once more and synced, makes all before it durable, too. */
+  #send(sync: boolean): void {
+    this.#batches.push(this.db.batch(this.#waiting, { sync }));
+    this.#waiting = [];
+  }
+
+  /** Its log is one: a synced batch makes all before it durable, too. */
   async safe(): Promise<void> {
-    await this.#last;
-    if (this.durable && this.#last !== undefined) await this.putSafely(this.#lastKey, this.#lastValue);
+    if (this.#waiting.length > 0) this.#send(this.durable);
+    const batches = this.#batches;
+    this.#batches = [];
+    await Promise.all(batches);
   }
 
   putSafely(key: string, value: unknown): Promise<unknown> {

@@ -1,4 +1,4 @@
-/** FlashVector as it opens by default, but for its durability. */
+/** FlashVector as it opens by default; where nothing has to be on disk with durability `interval`: what is safe has reached the operating system, as with the peers. */
 
 import path from 'node:path';
 import { open, type FlashVector } from '../../src/index.js';
@@ -54,5 +54,5 @@ class FlashVectorEngine implements Engine {
 }
 
 export async function openFlashVectorEngine({ folder, durable }: EngineSettings): Promise<Engine> {
-  return new FlashVectorEngine(await open(path.join(folder, 'flashvector'), { durability: durable ? 'sync' : 'memory' }));
+  return new FlashVectorEngine(await open(path.join(folder, 'flashvector'), { durability: durable ? 'sync' : 'interval' }));
 }

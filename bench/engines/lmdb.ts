@@ -21,8 +21,9 @@ class LmdbEngine implements Engine {
   constructor(
     readonly db: Database,
     readonly durable: boolean,
+    isSharing: boolean,
   ) {
-    this.name = durable ? 'lmdb-js' : 'lmdb-js, noSync';
+    this.name = `lmdb-js${durable ? '' : ', noSync'}${isSharing ? ', sharedStructuresKey' : ''}`;
   }
 
   get(key: string): unknown {
@@ -70,8 +71,22 @@ class LmdbEngine implements Engine {
   }
 }
 
-export async function openLmdbEngine({ folder, durable }: EngineSettings): Promise<Engine> {
+async function openEngine({ folder, durable }: EngineSettings, isSharing: boolean): Promise<Engine> {
   const lmdb = await loadLmdb();
   if (lmdb instanceof Error) throw lmdb;
-  return new LmdbEngine(lmdb.open<unknown, string>({ path: path.join(folder, 'lmdb'), noSync: !durable }), durable);
+  const options = {
+    path: path.join(folder, 'lmdb'),
+    noSync: !durable,
+    ...(isSharing ? { sharedStructuresKey: Symbol.for('structures') } : {}),
+  };
+  return new LmdbEngine(lmdb.open<unknown, string>(options), durable, isSharing);
+}
+
+export function openLmdbEngine(settings: EngineSettings): Promise<Engine> {
+  return openEngine(settings, false);
+}
+
+/** With structures that all values share, which lmdb-js does not do unless it is told a key for them. Makes a difference for objects only. */
+export function openLmdbSharing(settings: EngineSettings): Promise<Engine> {
+  return openEngine(settings, true);
 }

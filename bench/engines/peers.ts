@@ -4,7 +4,7 @@ import { openBetterSqlite } from './better-sqlite3.js';
 import { openClassicLevel } from './classic-level.js';
 import type { Engine, EngineSettings } from './engine.js';
 import { openFlashVectorEngine } from './flashvector.js';
-import { openLmdbEngine } from './lmdb.js';
+import { openLmdbEngine, openLmdbSharing } from './lmdb.js';
 import { loadPeer } from './load-peer.js';
 import { openMap } from './map.js';
 import { openRocks } from './rocksdb-native.js';
@@ -12,6 +12,7 @@ import { openRocks } from './rocksdb-native.js';
 export const ENGINES: Record<string, (settings: EngineSettings) => Promise<Engine>> = {
   FlashVector: openFlashVectorEngine,
   'lmdb-js': openLmdbEngine,
+  'lmdb-js, sharedStructuresKey': openLmdbSharing,
   'classic-level': openClassicLevel,
   'better-sqlite3': openBetterSqlite,
   'rocksdb-native': openRocks,
@@ -25,7 +26,7 @@ export async function availableEngines(): Promise<{ names: string[]; missing: st
   for (const name of Object.keys(ENGINES)) {
     try {
       if (name === 'classic-level' || name === 'better-sqlite3' || name === 'rocksdb-native') await loadPeer(name);
-      if (name === 'lmdb-js') await import('lmdb');
+      if (name.startsWith('lmdb-js')) await import('lmdb');
       names.push(name);
     } catch (error) {
       const [reason] = String(error instanceof Error ? error.message : error).split('\n');

@@ -30,7 +30,9 @@ interface Module {
 class RocksEngine implements Engine {
   readonly name = 'rocksdb-native';
   readonly readsAtOnce = false;
-  #last: Promise<unknown> | undefined;
+  #waiting: WriteBatch | undefined;
+  #count = 0;
+  #batches: Promise<unknown>[] = [];
 
   constructor(
     readonly db: Rocks,
@@ -52,11 +54,22 @@ class RocksEngine implements Engine {
   }
 
   put(key: string, value: unknown): void {
-    this.#last = this.db.put(key, this.codec.encode(value));
+    this.#waiting ??= this.db.write({ capacity: FILL_BATCH, autoDestroy: true });
+    this.#waiting.tryPut(key, this.codec.encode(value));
+    if (++this.#count === FILL_BATCH) this.#send();
+  }
+
+  #send(): void {
+    if (this.#waiting !== undefined) this.#batches.push(this.#waiting.flush());
+    this.#waiting = undefined;
+    this.#count = 0;
   }
 
   async safe(): Promise<void> {
-    await this.#last;
+    this.#send();
+    const batches = this.#batches;
+    this.#batches = [];
+    await Promise.all(batches);
     if (this.durable) await this.db.flush();
   }
 

@@ -60,12 +60,21 @@ async function folderTarget(directory: string, writes: boolean): Promise<Target>
 }
 
 async function* folderDump(db: FlashVector): AsyncGenerator<DumpedEntry> {
-  for await (const [key, value] of db.entries()) yield { key, value, expiresAt: db.getEntry(key)?.expiresAt };
+  // Everything as of one moment, expiry included.
+  const snapshot = db.snapshot();
+  try {
+    for await (const key of snapshot.keys()) {
+      const entry = snapshot.getEntry(key);
+      if (entry !== undefined) yield { key, value: entry.value, expiresAt: entry.expiresAt };
+    }
+  } finally {
+    snapshot.close();
+  }
 }
 
 async function folderLoad(db: FlashVector, entries: AsyncIterable<DumpedEntry>, onProgress: (count: number) => void): Promise<number> {
   let expiring = 0;
-  let last: Promise<unknown> | undefined;
+  let pending: Promise<unknown>[] = [];
   async function* lasting(): AsyncGenerator<readonly [string | Uint8Array, unknown]> {
     for await (const { key, value, expiresAt } of entries) {
       if (expiresAt === undefined) {
@@ -73,14 +82,18 @@ async function folderLoad(db: FlashVector, entries: AsyncIterable<DumpedEntry>, 
         continue;
       }
       if (expiresAt <= Date.now()) continue;
-      last = db.put(key, value, { expiresAt });
-      if (++expiring % IN_FLIGHT === 0) await last;
-      // Whoever waits for the last one hears of it.
-      else last.catch(() => undefined);
+      const write = db.put(key, value, { expiresAt });
+      // It may fail before anybody waits for it.
+      write.catch(() => undefined);
+      pending.push(write);
+      expiring++;
+      if (pending.length < IN_FLIGHT) continue;
+      await Promise.all(pending);
+      pending = [];
     }
   }
   const count = await db.load(lasting(), { onProgress: ({ entries: done }) => onProgress(done + expiring) });
-  await last;
+  await Promise.all(pending);
   return count + expiring;
 }
 
@@ -155,11 +168,15 @@ async function* remoteDump(redis: Redis): AsyncGenerator<DumpedEntry> {
     const asked = redis.pipeline();
     for (const { key } of done) asked.pexpiretime(typeof key === 'string' ? key : Buffer.from(key));
     const moments = (await asked.exec()) ?? [];
+    const there: DumpedEntry[] = [];
     for (const [i, [error, moment]] of moments.entries()) {
       if (error !== null) throw error;
+      // Gone since its value was read.
+      if (Number(moment) === -2) continue;
       if (Number(moment) >= 0) done[i].expiresAt = Number(moment);
+      there.push(done[i]);
     }
-    return done;
+    return there;
   };
   for await (const [key, value] of remoteScan(redis, {})) {
     page.push({ key, value });

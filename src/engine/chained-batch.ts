@@ -30,7 +30,7 @@ export class ChainedBatch {
   /** @throws TypeError, FlashVectorError `FV_KEY`, `FV_VALUE`, `FV_OPTION`, `FV_CLOSED` */
   put(key: AnyKey, value: unknown, options?: { ttl?: number }): this {
     this.#check();
-    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.now() + checkTtl('batch', options.ttl);
+    const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.momentIn(checkTtl('batch', options.ttl));
     this.#batch.put(this.#core, key, value, expiresMs);
     return this;
   }

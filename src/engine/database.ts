@@ -107,7 +107,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
         checkPutOptions(options);
         condition = conditionOf(options);
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
-        if (options.ttl !== undefined) expiresMs = core.clock.now() + options.ttl;
+        if (options.ttl !== undefined) expiresMs = core.clock.momentIn(options.ttl);
         else if (options.expiresAt !== undefined) expiresMs = options.expiresAt;
       }
       core.codec.prepare(value);
@@ -194,7 +194,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       throw new TypeError(`batch: operation ${index} has type ${describe(type)}; allowed is 'put' or 'del'`);
     try {
       if (operation.type === 'put') {
-        const expiresMs = operation.ttl === undefined ? 0 : this.core.clock.now() + checkTtl('put', operation.ttl);
+        const expiresMs = operation.ttl === undefined ? 0 : this.core.clock.momentIn(checkTtl('put', operation.ttl));
         batch.put(this.core, operation.key, operation.value, expiresMs);
       } else batch.del(this.core, operation.key);
     } catch (error) {
@@ -362,7 +362,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
         core.codec.prepare(value);
         encodeKey(core.scratch, key);
         core.codec.place(value);
-        addExpiry(core.scratch, ttl === undefined ? (expiresAt ?? 0) : core.clock.now() + ttl);
+        addExpiry(core.scratch, ttl === undefined ? (expiresAt ?? 0) : core.clock.momentIn(ttl));
       }
       const lsn = this.#writer.tryWrite(type, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
       if (lsn === CONFLICT) continue;
@@ -382,7 +382,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    */
   expire(key: AnyKey, ttl: number, options?: WriteOptions): Promise<boolean> {
     try {
-      return this.#expire('expire', key, this.core.clock.now() + checkTtl('expire', ttl), options);
+      return this.#expire('expire', key, this.core.clock.momentIn(checkTtl('expire', ttl)), options);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -128,7 +128,7 @@ export class Snapshot implements Disposable {
 /** The entry that a shard has just read. */
 export function entryOf(shard: Shard, value: unknown): Entry {
   const entry: Entry = { value, lsn: lsnFrom(shard.lsnLow, shard.lsnHigh) };
-  if (shard.expiresMs !== 0) entry.expiresAt = shard.expiresMs;
+  if (shard.expiresMs !== 0) entry.expiresAt = Math.ceil(shard.expiresMs);
   return entry;
 }
 

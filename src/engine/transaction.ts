@@ -128,7 +128,7 @@ class Transaction implements TransactionView, Guard {
     if (own !== undefined) {
       if (!own.isPut) return undefined;
       const entry: Entry = { value: this.#ownValue(own.index), lsn: 0 };
-      if (own.expiresMs !== 0) entry.expiresAt = own.expiresMs;
+      if (own.expiresMs !== 0) entry.expiresAt = Math.ceil(own.expiresMs);
       return entry;
     }
     const { scratch, shards, shardMask } = this.#core;
@@ -163,7 +163,7 @@ class Transaction implements TransactionView, Guard {
   put(key: Key, value: unknown, options?: Pick<PutOptions, 'ttl' | 'expiresAt'>): void {
     this.#begin();
     if (options !== undefined) checkTransactionPutOptions(options);
-    const expiresMs = options?.ttl === undefined ? (options?.expiresAt ?? 0) : this.#core.clock.now() + options.ttl;
+    const expiresMs = options?.ttl === undefined ? (options?.expiresAt ?? 0) : this.#core.clock.momentIn(options.ttl);
     this.batch.put(this.#core, key, value, expiresMs);
     this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true, expiresMs });
   }

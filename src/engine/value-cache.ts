@@ -9,7 +9,7 @@
  * A version has 32 bits and returns after 2^31 changes. Then the entry's own LSN tells: LSNs never return, and a block that was given up and not been
  * used again while its shard changed 2^31 times is nothing that happens.
  *
- * What cannot be frozen (bytes, dates, maps and sets) is not kept. Two generations bound the memory: when the younger one is full it becomes the older one, and the
+ * What cannot be frozen (bytes, dates, maps and sets) is not kept. Two generations bound the memory, by number and by weight: when the younger one is full it becomes the older one, and the
  * older one goes; a hit in the older one moves the value to the younger one.
  */
 
@@ -20,10 +20,18 @@ import { encodeKey } from '../table/key-codec.js';
 import type { Shard } from '../table/shard.js';
 import type { Core } from './core.js';
 
-/** Values in each of the two generations. */
+/** Values in each of the two generations, and what they may weigh. */
 const GENERATION_MAX = 16_384;
-/** Longer values are not kept: the memory of both generations stays below some hundred MB. */
+const GENERATION_BYTES_MAX = 64 * 1024 * 1024;
+/** Longer values are not kept, nor such that weigh more when they are decoded. */
 const VALUE_BYTES_MAX = 4096;
+const WEIGHT_MAX = 64 * 1024;
+/** Longer keys are not kept. */
+const KEY_CHARACTERS_MAX = 1024;
+/** About what an object or an array, and a field or an item, take in the heap; and what is kept beside a value. */
+const OBJECT_BYTES = 64;
+const ITEM_BYTES = 16;
+const KEPT_BYTES = 256;
 
 interface Kept {
   value: unknown;
@@ -38,10 +46,13 @@ interface Kept {
   /** 0: never. */
   expiresMs: number;
   valueLength: number;
+  /** Of value and key in the heap, about. */
+  weight: number;
 }
 
 export class ValueCache {
   #young = new Map<string, Kept>();
+  #youngBytes = 0;
   #old = new Map<string, Kept>();
   readonly #control: Int32Array;
   readonly #counters: Float64Array;
@@ -101,12 +112,14 @@ export class ValueCache {
     const value = this.readThrough(key);
     const { scratch, shards, shardMask } = this.core;
     const shard = shards[scratch.keyHash & shardMask];
-    if (value === undefined || shard.valueLength > VALUE_BYTES_MAX || !freeze(value)) {
-      this.#young.delete(key);
-      this.#old.delete(key);
+    const weight = value === undefined || shard.valueLength > VALUE_BYTES_MAX || key.length > KEY_CHARACTERS_MAX ? Infinity : weigh(value);
+    if (weight > WEIGHT_MAX) {
+      this.#drop(key);
       return value;
     }
-    this.#keep(key, {
+    freeze(value);
+    // A key that is a part of a longer string would keep all of it.
+    this.#keep(this.#young.has(key) ? key : Buffer.from(key).toString(), {
       value,
       shard,
       keyHash: scratch.keyHash,
@@ -116,38 +129,44 @@ export class ValueCache {
       lsnHigh: shard.lsnHigh,
       expiresMs: shard.expiresMs,
       valueLength: shard.valueLength,
+      weight: weight + key.length * 2 + KEPT_BYTES,
     });
     return value;
   }
 
+  #drop(key: string): void {
+    this.#youngBytes -= this.#young.get(key)?.weight ?? 0;
+    this.#young.delete(key);
+    this.#old.delete(key);
+  }
+
   #keep(key: string, kept: Kept): void {
-    if (this.#young.size >= GENERATION_MAX) {
+    const before = this.#young.get(key);
+    this.#youngBytes += kept.weight - (before?.weight ?? 0);
+    if (before === undefined && (this.#young.size >= GENERATION_MAX || this.#youngBytes > GENERATION_BYTES_MAX)) {
       this.#old = this.#young;
       this.#young = new Map();
+      this.#youngBytes = kept.weight;
     }
     this.#young.set(key, kept);
   }
 }
 
-/** Freezes a value with all that is in it. @returns false when something in it cannot be frozen; then nothing of it is */
-function freeze(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return true;
-  if (!isPlain(value)) return false;
-  freezeAll(value);
-  return true;
-}
-
-/** Whether it is made of plain objects and arrays only, down to the last. */
-function isPlain(value: object): boolean {
+/** About what a value takes in the heap; Infinity for one that cannot be frozen, down to the last thing in it. */
+function weigh(value: unknown): number {
+  if (typeof value === 'string') return value.length * 2;
+  if (typeof value !== 'object' || value === null) return ITEM_BYTES;
   if (!Array.isArray(value)) {
     const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype !== Object.prototype && prototype !== null) return false;
+    if (prototype !== Object.prototype && prototype !== null) return Infinity;
   }
-  for (const item of Object.values(value) as unknown[]) if (typeof item === 'object' && item !== null && !isPlain(item)) return false;
-  return true;
+  let weight = OBJECT_BYTES;
+  for (const item of Object.values(value) as unknown[]) weight += ITEM_BYTES + weigh(item);
+  return weight;
 }
 
-function freezeAll(value: object): void {
+function freeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null) return;
   Object.freeze(value);
-  for (const item of Object.values(value) as unknown[]) if (typeof item === 'object' && item !== null) freezeAll(item);
+  for (const item of Object.values(value) as unknown[]) freeze(item);
 }

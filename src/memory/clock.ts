@@ -30,4 +30,9 @@ export class Clock {
   now(): number {
     return this.#difference[0] + this.#originMs + performance.now();
   }
+
+  /** The moment in so many ms, in whole ms, for it may be asked for and said again. */
+  momentIn(ms: number): number {
+    return Math.ceil(this.now() + ms);
+  }
 }

@@ -51,6 +51,8 @@ export class HttpServer {
   readonly #handshakes: Handshakes | undefined;
   /** What is under way on each connection: requests that come together are answered one after the other. */
   readonly #turns = new WeakMap<Socket, Promise<void>>();
+  /** Those on which something is under way. */
+  readonly #pending = new WeakSet<Socket>();
 
   constructor(
     readonly options: HttpServerOptions,
@@ -73,10 +75,7 @@ export class HttpServer {
       this.#server = server;
     }
     this.#server.maxConnections = options.connectionsMax;
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-      if (socket.writable) socket.end(answerToNoRequest(error.code));
-      else socket.destroy();
-    });
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => this.#refuse(error.code, socket as Socket));
     this.#server.on('connection', (socket: Socket) => {
       if (options.isProtected && !passwords.isSet && !isLoopback(socket.remoteAddress)) socket.destroy();
     });
@@ -91,12 +90,25 @@ export class HttpServer {
     await once(this.#server, 'listening');
   }
 
+  /** What came makes no sense. What was asked before it is answered, and nothing is said in the middle of that. */
+  #refuse(code: string | undefined, socket: Socket): void {
+    const turn = this.#pending.has(socket) ? this.#turns.get(socket) : undefined;
+    if (turn !== undefined) void turn.then(() => socket.end());
+    else if (socket.writable) socket.end(answerToNoRequest(code));
+    else socket.destroy();
+  }
+
   /** A request sees what the one before it on its connection has done. */
   #queue(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
-    const before = this.#turns.get(socket);
+    const before = this.#pending.has(socket) ? this.#turns.get(socket) : undefined;
     // `#answer` never rejects.
-    this.#turns.set(socket, before === undefined ? this.#answer(request, response) : before.then(() => this.#answer(request, response)));
+    const turn = before === undefined ? this.#answer(request, response) : before.then(() => this.#answer(request, response));
+    this.#turns.set(socket, turn);
+    this.#pending.add(socket);
+    void turn.then(() => {
+      if (this.#turns.get(socket) === turn) this.#pending.delete(socket);
+    });
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -217,7 +229,8 @@ export class HttpServer {
     const token = /^Bearer\s+(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
     const challenge = { 'WWW-Authenticate': 'Bearer realm="flashvector"' };
     if (token === undefined) throw new HttpError(401, 'FV_AUTH', 'a bearer token is needed: the password of the node', challenge);
-    const verdict = await this.passwords.check(`${request.socket.remoteAddress ?? ''}:0`, token.trim());
+    // Headers come a character a byte; the password is the bytes.
+    const verdict = await this.passwords.check(`${request.socket.remoteAddress ?? ''}:0`, Buffer.from(token, 'latin1'));
     if (verdict === 'right') return;
     if (verdict === 'busy')
       throw new HttpError(429, 'FV_AUTH', 'too many wrong tokens came from this host; try again later', { 'Retry-After': '1' });

@@ -102,6 +102,7 @@ export class RespServer {
   /** A connection runs commands: see Connection. */
   isRunning = false;
   #isClosing = false;
+  #closed: Promise<void> | undefined;
   #unpause: (() => void) | undefined;
   readonly #clock: NodeJS.Timeout;
   /** Set by who runs the server: SHUTDOWN calls it. */
@@ -265,8 +266,12 @@ export class RespServer {
    * Takes no more clients and commands, finishes what is under way, and ends the connections. Resolves when all have ended.
    * @param graceMs after so long who has not taken what it is owed is cut off
    */
-  async close(graceMs = Infinity): Promise<void> {
-    if (this.#isClosing) return;
+  close(graceMs = Infinity): Promise<void> {
+    this.#closed ??= this.#close(graceMs);
+    return this.#closed;
+  }
+
+  async #close(graceMs: number): Promise<void> {
     this.#isClosing = true;
     this.unpause();
     const closed = new Promise<void>((resolve) => {

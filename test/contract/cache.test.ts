@@ -46,6 +46,7 @@ void t.test('what cannot be frozen, and what is long, comes as a copy', async (t
     ['map', new Map([['a', 1]])],
     ['inside', { list: [{ bytes: new Uint8Array([1, 2]) }] }],
     ['long', { text: 'x'.repeat(5000) }],
+    ['heavy', { list: Array.from({ length: 1500 }, () => ({})) }],
   ];
   for (const [key, value] of values) await db.put(key, value);
   for (const [key, value] of values) {

@@ -39,6 +39,20 @@ void t.test('modify writes, removes, or leaves an entry', async (t) => {
   await again.close();
 });
 
+void t.test('regression: the moment at which a key with a ttl expires can be said again', async (t) => {
+  const db = await open(tempFolder(t));
+  for (let i = 0; i < 20; i++) {
+    await db.put('a', 1, { ttl: 60_000 });
+    const expiresAt = db.getEntry('a')?.expiresAt;
+    t.ok(Number.isInteger(expiresAt));
+    await db.put('b', 2, { expiresAt });
+    await db.modify('a', (entry) => ({ value: 2, expiresAt: entry?.expiresAt }));
+    t.equal(db.getEntry('a')?.expiresAt, expiresAt);
+    t.equal(db.getEntry('b')?.expiresAt, expiresAt);
+  }
+  await db.close();
+});
+
 void t.test('modify refuses what is wrong, and writes nothing then', async (t) => {
   const db = await open(tempFolder(t));
   await db.put('a', 1);

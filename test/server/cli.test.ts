@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import t from 'tap';
 import { open } from '../../src/index.js';
@@ -140,16 +141,31 @@ void t.test('regression: what dump writes, load makes again: bytes, keys that ar
     ['big', 2n ** 70n],
     ['nothing', null],
     ['negative zero', -0],
+    ['not a number', NaN],
+    ['endless', -Infinity],
+    ['lone surrogate', 'a\ud800b'],
+    ['plain bytes', new Uint8Array([1, 2])],
+    ['object with a date', { when: new Date(5), n: NaN, big: 2n, list: [{ bytes: Buffer.from('x') }] }],
+    ['set of objects', new Set([{ a: 1 }])],
   ];
   for (const [key, value] of values) await db.put(key, value);
   await db.put('expires', 1, { expiresAt: later });
+  // A moment that follows from the clock is one that can be said again, too.
+  await db.put('lives for a while', 2, { ttl: 1_000_000.5 });
+  const moment = db.getEntry('lives for a while')?.expiresAt;
+  await db.put('briefly', 3, { ttl: 1 });
   await db.close();
   t.equal((await run(cwd, 'dump', '--dir', 'from', '--out', 'all.ndjson.gz')).status, 0);
   t.equal((await run(cwd, 'load', 'all.ndjson.gz', '--dumped', '--dir', 'to')).status, 0);
   const copy = await open(path.join(cwd, 'to'));
-  for (const [key, value] of values) t.strictSame(copy.get(key), value, String(key));
+  for (const [key, value] of values) {
+    const found = copy.get(key);
+    t.ok(isDeepStrictEqual(found, value), String(key));
+    if (typeof value === 'number') t.ok(Object.is(found, value), `${String(key)} to the sign`);
+  }
   t.equal(copy.getEntry('expires')?.expiresAt, later);
-  t.equal(copy.size, values.length + 1);
+  t.equal(copy.getEntry('lives for a while')?.expiresAt, moment);
+  t.equal(copy.size, values.length + 2, 'what has expired is not there, not even for good');
   await copy.close();
 
   const { port } = await startNode(t);
@@ -163,6 +179,12 @@ void t.test('regression: what dump writes, load makes again: bytes, keys that ar
   t.equal(again.get('object'), '{"a":[1,null,{"b":"c"}]}', 'RESP has strings only');
   t.equal(again.getEntry('expires')?.expiresAt, later);
   await again.close();
+  const refused = [
+    { key: 'x'.repeat(70_000), value: 1, expiresAt: later },
+    { key: 'fine', value: 1, expiresAt: later },
+  ];
+  fs.writeFileSync(path.join(cwd, 'refused.ndjson'), refused.map((line) => JSON.stringify(line)).join('\n'));
+  t.match(await run(cwd, 'load', 'refused.ndjson', '--dumped', '--dir', 'to'), { status: 2, stderr: /FV_KEY/ });
   fs.writeFileSync(path.join(cwd, 'no-dump.ndjson'), '{"key":1,"value":2}');
   t.match((await run(cwd, 'load', 'no-dump.ndjson', '--dumped', '--dir', 'to')).stderr, /no-dump\.ndjson:1 is no line of a dump/);
 });

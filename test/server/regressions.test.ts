@@ -420,3 +420,38 @@ void t.test('INFO says how many keys expire', async (t) => {
   t.match(text, 'db0:keys=2,expires=1,');
   t.match(text, 'db3:keys=1,expires=1,');
 });
+
+void t.test('what makes no sense behind a request over HTTP does not get into its answer', async (t) => {
+  const { httpPort, node } = await startNode(t, { HttpAddr: ':0', Durability: 'memory' });
+  for (let i = 0; i < 20_000; i++) void node.db?.put(`k${i}`, 'v'.repeat(500));
+  await node.db?.flush();
+  const talk = (text: string): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = net.connect(httpPort, '127.0.0.1');
+      let got = '';
+      socket.on('data', (chunk: Buffer) => (got += String(chunk)));
+      socket.on('close', () => resolve(got));
+      socket.write(text);
+    });
+  const list = await talk('GET /kv HTTP/1.1\r\nHost: localhost\r\n\r\n\0\0garbage\r\n\r\n');
+  t.equal(list.match(/HTTP\/1\.1/g)?.length, 1);
+  t.match(list.slice(-20), /0\r\n\r\n$/, 'the list came to its end');
+  const put = await talk('PUT /kv/pg HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1\0\0garbage\r\n\r\n');
+  t.match(put, /^HTTP\/1\.1 201/);
+  t.notMatch(put, ' 400 ');
+  t.match(await talk('\0\0garbage\r\n\r\n'), /^HTTP\/1\.1 400 .*"bad_request"/s);
+});
+
+void t.test('a password need not be ASCII, over HTTP as over RESP', async (t) => {
+  const { client, httpPort } = await startNode(t, { RequirePass: 'pässword', HttpAddr: ':0' });
+  t.equal(await (await client()).call('AUTH', 'pässword'), '+OK');
+  const request = http.get({
+    port: httpPort,
+    host: '127.0.0.1',
+    path: '/kv',
+    headers: { Authorization: `Bearer ${Buffer.from('pässword').toString('latin1')}` },
+  });
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  response.resume();
+  t.equal(response.statusCode, 200);
+});
