@@ -194,39 +194,39 @@ class Suite {
     this.#report(`a get and a put in turn, on disk every 1,000, ${many}`, 'operations', rates);
   }
 
-  async #singles(filled: readonly Filled[], data: DataSet, name: string): Promise<void> {
-    const keys = data.keys.slice(0, SINGLE_PUTS);
+  /** What only engines do that can sync a small write. @param write does it with values that the keys have not, until all are on disk */
+  async #synced(
+    filled: readonly Filled[],
+    data: DataSet,
+    count: number,
+    title: string,
+    write: (one: Filled, values: unknown[]) => Promise<void>,
+  ): Promise<void> {
     const contestants = filled
-      .filter((contender) => contender.name !== 'rocksdb-native' && contender.name !== MAP)
-      .map((contender): Contestant => ({
-        name: contender.name,
+      .filter(({ name }) => name !== 'rocksdb-native' && name !== MAP)
+      .map((one): Contestant => ({
+        name: one.name,
         run: async () => {
-          const values = this.#others(contender.name, data);
+          const values = this.#others(one.name, data);
           const started = performance.now();
-          await contender.loops.putEachSafely(contender.engine, keys, values);
-          return perSecond(keys.length, started);
-        },
-      }));
-    const rates = await runPaired(contestants, { rounds: this.#rounds, warmups: 1 });
-    this.#report(`put, each on disk before the next, ${name}`, 'puts', rates);
-  }
-
-  async #batches(filled: readonly Filled[], data: DataSet, name: string, size: number): Promise<void> {
-    const count = Math.min(data.keys.length, size * BATCHES_MAX);
-    const keys = data.keys.slice(0, count);
-    const contestants = filled
-      .filter((contender) => contender.name !== 'rocksdb-native' && contender.name !== MAP)
-      .map((contender): Contestant => ({
-        name: contender.name,
-        run: async () => {
-          const values = this.#others(contender.name, data);
-          const started = performance.now();
-          await contender.loops.batchAll(contender.engine, keys, values, size);
+          await write(one, values);
           return perSecond(count, started);
         },
       }));
-    const rates = await runPaired(contestants, { rounds: this.#rounds, warmups: 1 });
-    this.#report(`batches of ${size.toLocaleString('en-US')}, each on disk before the next, ${name}`, 'puts', rates);
+    this.#report(title, 'puts', await runPaired(contestants, { rounds: this.#rounds, warmups: 1 }));
+  }
+
+  async #singles(filled: readonly Filled[], data: DataSet, name: string): Promise<void> {
+    const keys = data.keys.slice(0, SINGLE_PUTS);
+    await this.#synced(filled, data, keys.length, `put, each on disk before the next, ${name}`, ({ loops, engine }, values) =>
+      loops.putEachSafely(engine, keys, values),
+    );
+  }
+
+  async #batches(filled: readonly Filled[], data: DataSet, name: string, size: number): Promise<void> {
+    const keys = data.keys.slice(0, Math.min(data.keys.length, size * BATCHES_MAX));
+    const title = `batches of ${size.toLocaleString('en-US')}, each on disk before the next, ${name}`;
+    await this.#synced(filled, data, keys.length, title, ({ loops, engine }, values) => loops.batchAll(engine, keys, values, size));
   }
 }
 
