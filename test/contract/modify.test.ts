@@ -5,6 +5,8 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { open } from '../../src/index.js';
+import { Clock } from '../../src/memory/clock.js';
+import { createControl } from '../../src/memory/control.js';
 import { tempFolder } from '../support/temp.js';
 
 const code = (expected: string): { code: string } => ({ code: expected });
@@ -51,6 +53,19 @@ void t.test('regression: the moment at which a key with a ttl expires can be sai
     t.equal(db.getEntry('b')?.expiresAt, expiresAt);
   }
   await db.close();
+});
+
+void t.test('a moment that follows from the clock is whole ms, and no sooner than asked for', (t) => {
+  const { words } = createControl({ shards: 1, hashSeed: 1, durability: 0, maxMemoryBytes: 2 ** 30, indexed: false });
+  const clock = new Clock(words.buffer as SharedArrayBuffer);
+  clock.start(1_700_000_000_000.25);
+  for (let i = 0; i < 50; i++) {
+    const before = clock.now();
+    const moment = clock.momentIn(10.5);
+    if (!Number.isInteger(moment) || moment < before + 10.5) t.fail(`${moment} from ${before}`);
+  }
+  t.ok(Number.isInteger(clock.momentIn(0)));
+  t.end();
 });
 
 void t.test('modify refuses what is wrong, and writes nothing then', async (t) => {
