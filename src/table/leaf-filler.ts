@@ -21,6 +21,9 @@ import { fragmentOf, prefixFor, sharedOf } from './key-fragment.js';
 import { sharedBytes } from './key-probe.js';
 import { storeSeparator } from './separator.js';
 
+/** A leaf is crowded when more than one in 16 of its fragments is like the one before. */
+const CROWDED_SHIFT = 4;
+
 export class LeafFiller {
   /** Slots of a leaf under construction: units, shards. */
   readonly #units = new Int32Array(2 * LEAF_SLOTS + 1);
@@ -73,11 +76,15 @@ export class LeafFiller {
     return prefixFor(bytes, (entry + ENTRY_HEADER_WORDS) * 4, this.regions[this.#shardOf[from]].words[entry] & KEY_LENGTH_MASK, shared);
   }
 
-  /** Fills a node with slots of another leaf; where the shared bytes are the same, without looking at keys. */
+  /**
+   * Fills a node with slots of another leaf. Where that one's fragments still tell its keys apart it takes them over, and looks at no key, although
+   * the keys may share more bytes by now: what a leaf takes for shared may be less.
+   * @param shared bytes that all keys of the new leaf share
+   */
   copy(node: number, leaf: number, from: number, to: number, shared: number): void {
     const words = this.region.words;
     const prefix = words[leaf + NODE_PREFIX];
-    if (sharedOf(prefix) === shared) {
+    if (sharedOf(prefix) === shared || (sharedOf(prefix) < shared && !this.#isCrowded(leaf, from, to))) {
       setCount(words, node, 0, to - from);
       words[node + NODE_PREFIX] = prefix;
       words[node + LEAF_INTENT] = 0;
@@ -86,6 +93,19 @@ export class LeafFiller {
     }
     this.collect(leaf, 0);
     this.fill(node, from, to, shared);
+  }
+
+  /** Whether many of a leaf's keys have the fragment of the one before. */
+  #isCrowded(leaf: number, from: number, to: number): boolean {
+    const words = this.region.words;
+    let equal = 0;
+    let last = -1;
+    for (let i = from; i < to; i++) {
+      const fragment = words[leafSlot(leaf, i) + 1] >>> FRAGMENT_SHIFT;
+      if (fragment === last) equal++;
+      last = fragment;
+    }
+    return equal > (to - from) >>> CROWDED_SHIFT;
   }
 
   /** Collects a leaf's references behind those collected already. @returns how many there are then */

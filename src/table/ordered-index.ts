@@ -95,6 +95,8 @@ export class OrderedIndex {
   readonly #taken = new Int32Array(LEVELS_MAX);
   #depth = 0;
   #heldOn = 0;
+  /** Fragment of the key for which `#placeIn` has looked last. */
+  #fragment = 0;
   /** The leaf last found is the last of the tree. */
   #isLast = false;
   /** Times that the lock was not free at once; read and reset by the metrics. */
@@ -164,23 +166,34 @@ export class OrderedIndex {
   setLocked(probe: KeyProbe, shard: number, unit: number): void {
     for (;;) {
       const leaf = this.#descend(probe, true);
-      // A split on the way: begin again, the way is another one.
+      // A split on the way, or of the leaf: begin again, the way is another one.
       if (leaf === 0) continue;
-      const { words } = this.region;
-      const count = countOf(words, leaf);
       const place = this.#placeIn(leaf, probe);
-      if (place < 0) {
-        this.#replaceSlot(leaf, -place - 1, unit);
+      if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) this.#splitLeaf(leaf, place === LEAF_SLOTS);
+      else {
+        this.#setAt(leaf, place, shard, unit);
         return;
       }
-      if (count === LEAF_SLOTS) {
-        this.#splitLeaf(leaf, place === count);
-        continue;
-      }
-      const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
-      this.#insertSlot(leaf, place, unit, (fragment << FRAGMENT_SHIFT) | shard);
-      return;
     }
+  }
+
+  /** The same where no room has been reserved. @returns false when a node has to be split and there is no memory; nothing has changed then */
+  trySetLocked(probe: KeyProbe, shard: number, unit: number): boolean {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    if (place < 0 || countOf(this.region.words, leaf) < LEAF_SLOTS) {
+      this.#setAt(leaf, place, shard, unit);
+      return true;
+    }
+    if (!this.reserveLocked(1, probe.length)) return false;
+    this.setLocked(probe, shard, unit);
+    return true;
+  }
+
+  /** @param place what `#placeIn` has just found; there is a slot free where the key is absent */
+  #setAt(leaf: number, place: number, shard: number, unit: number): void {
+    if (place < 0) this.#replaceSlot(leaf, -place - 1, unit);
+    else this.#insertSlot(leaf, place, unit, (this.#fragment << FRAGMENT_SHIFT) | shard);
   }
 
   /** Removes a key. @returns false when it is not there */
@@ -235,6 +248,7 @@ export class OrderedIndex {
     const words = this.region.words;
     const count = countOf(words, leaf);
     const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+    this.#fragment = fragment;
     // Keys that come in order belong behind the last of the tree.
     if (count !== 0 && this.#isLast) {
       const order = this.#orderAt(leaf, count - 1, probe, fragment);
@@ -392,21 +406,24 @@ export class OrderedIndex {
     setCount(words, into, level, to - from);
     words[into + NODE_FIRST_CHILD] = words[childWord(node, from)];
     words.copyWithin(into + NODE_HEADER_WORDS, innerSlot(node, from), innerSlot(node, to));
-    this.#setSharedOfInner(into);
+    this.#setFragments(into, this.#sharedOfInner(into));
   }
 
-  /** Notes how much the separators of an inner node share, and the four bytes behind of each. */
-  #setSharedOfInner(node: number): void {
-    const { words, bytes } = this.region;
+  /** How many bytes the separators of an inner node share. */
+  #sharedOfInner(node: number): number {
+    const { words } = this.region;
     const count = countOf(words, node);
-    let shared = 0;
-    if (count > 0) {
-      const first = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
-      const last = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
-      shared = sharedBytes(words, first + 1, words[first], words, last + 1, words[last]);
-    }
+    if (count === 0) return 0;
+    const first = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
+    const last = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
+    return sharedBytes(words, first + 1, words[first], words, last + 1, words[last]);
+  }
+
+  /** Notes in an inner node how much its separators share, and the four bytes behind of each. */
+  #setFragments(node: number, shared: number): void {
+    const { words, bytes } = this.region;
     words[node + NODE_PREFIX] = shared;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < countOf(words, node); i++) {
       const separator = words[innerSlot(node, i) + SLOT_SEPARATOR] * 2;
       words[innerSlot(node, i)] = fragment4(bytes, (separator + 1) * 4, words[separator], shared);
     }
@@ -417,6 +434,7 @@ export class OrderedIndex {
     const parent = this.#nodes.take();
     const words = this.region.words;
     let replaced = old;
+    let added = 0;
     if (depth === 0) {
       setCount(words, parent, levelOf(words, left) + 1, 1);
       words[parent + NODE_FIRST_CHILD] = left >>> 1;
@@ -430,13 +448,19 @@ export class OrderedIndex {
       setCount(words, parent, levelOf(words, replaced), count + 1);
       words[parent + NODE_FIRST_CHILD] = words[replaced + NODE_FIRST_CHILD];
       const slot = innerSlot(parent, taken);
+      added = slot;
       words.copyWithin(parent + NODE_HEADER_WORDS, replaced + NODE_HEADER_WORDS, innerSlot(replaced, taken));
       words[slot + SLOT_SEPARATOR] = separator >>> 1;
       words[slot + SLOT_CHILD] = right >>> 1;
       words.copyWithin(slot + INNER_SLOT_WORDS, innerSlot(replaced, taken), innerSlot(replaced, count));
       words[childWord(parent, taken)] = left >>> 1;
     }
-    this.#setSharedOfInner(parent);
+    const shared = this.#sharedOfInner(parent);
+    // Where separators share as many bytes as they did, what is known of the others is still right.
+    if (added !== 0 && shared === words[replaced + NODE_PREFIX]) {
+      words[parent + NODE_PREFIX] = shared;
+      words[added] = fragment4(this.region.bytes, separator * 4 + 4, words[separator], shared);
+    } else this.#setFragments(parent, shared);
     this.#nodes.even(left);
     this.#nodes.even(right);
     if (replaced !== old) this.#nodes.odd(old);
@@ -486,7 +510,7 @@ export class OrderedIndex {
     words[copy + NODE_FIRST_CHILD] = words[childWord(parent, child === 0 ? 1 : 0)];
     words.copyWithin(copy + NODE_HEADER_WORDS, parent + NODE_HEADER_WORDS, innerSlot(parent, without));
     words.copyWithin(innerSlot(copy, without), innerSlot(parent, without + 1), innerSlot(parent, count));
-    this.#setSharedOfInner(copy);
+    this.#setFragments(copy, this.#sharedOfInner(copy));
   }
 
   /**
@@ -515,7 +539,7 @@ export class OrderedIndex {
       node = words[pointer] * 2;
     }
     const shared = this.#sharedByFences(low, high);
-    if (sharedOf(words[node + NODE_PREFIX]) === shared) return;
+    if (sharedOf(words[node + NODE_PREFIX]) <= shared) return;
     const wider = this.#nodes.take();
     this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
     this.#nodes.even(wider);
