@@ -9,7 +9,7 @@ import * as L from '../memory/layout.js';
 import { markBytes } from '../memory/marks.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
 import { createTable } from '../table/hash-table.js';
-import { createIndex } from '../table/ordered-index.js';
+import { createIndex } from '../table/index-tree.js';
 import type { StoreHandle } from './handle.js';
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };

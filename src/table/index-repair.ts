@@ -1,7 +1,7 @@
 /**
  * Putting the ordered index right after a thread has died, under the index's lock.
  *
- * The shape of the tree is right whoever dies (see ordered-index.ts). What may be wrong: a leaf to which something was being done, a node in the tree whose
+ * The shape of the tree is right whoever dies (see index-tree.ts). What may be wrong: a leaf to which something was being done, a node in the tree whose
  * version is odd, nodes and
  * separators that nothing leads to, the list of free nodes; and, for the shards whose lock the dead thread held, a reference to a block that holds
  * no entry any more, or an entry without a reference. Cost: some 10 ns a key for the walk.

@@ -3,7 +3,8 @@
 import t from 'tap';
 import { createRegionBuffer, Region, REGION_USED_UNITS } from '../../src/memory/region.js';
 import { buildIndex, sampleShared, sortRun } from '../../src/table/index-build.js';
-import { createIndex, OrderedIndex } from '../../src/table/ordered-index.js';
+import { createIndex } from '../../src/table/index-tree.js';
+import { OrderedIndex } from '../../src/table/ordered-index.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { checkTree, del, emptyCore, indexOf, put, walkKeys } from '../support/index-harness.js';
 import type { Core } from '../../src/engine/core.js';

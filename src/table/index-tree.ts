@@ -1,0 +1,524 @@
+/**
+ * The tree of the ordered index, as its writers see it: a B+tree over all keys of the store. Everything here runs under the index's lock.
+ *
+ * Invariants, at every instruction while the lock is held, whoever dies:
+ * 1. What changes the shape of the tree is one store of a child pointer (or of the root) that leads from a node to its changed copy. Before it the
+ *    copy is complete; behind it nothing leads to the old node.
+ * 2. The node that is going to be replaced gets an odd version before that store, so a reader that holds it finds out; the copy has an even one by then.
+ * 3. One slot more or less in a leaf is a change in place, under an odd version; the leaf says before what is going to be done (LEAF_INTENT), and
+ *    a repair takes an insertion back and finishes a removal.
+ * 4. A node that the tree leads to has an odd version only during these: a repair makes it even again.
+ * 5. A reference is removed or replaced here before its entry's block is freed. So whatever a leaf in the tree refers to can be read.
+ *
+ * Leaves know, by their fences (the separators around them), how many bytes their keys share, and keep fragments of what follows (key-fragment.ts); so most steps of a
+ * search compare numbers and touch no key. A leaf that is the last of the tree and gets a key at its end is not cut in half: keys that come in order fill their leaves.
+ *
+ * Source: Comer, "The Ubiquitous B-Tree", ACM Computing Surveys 11(2), 1979; prefix B-trees: Bayer and Unterauer, ACM TODS 2(1), 1977;
+ * replacing nodes instead of changing them: Rodeh, "B-trees, Shadowing, and Clones", ACM ToS 3(4), 2008.
+ */
+
+import { assert } from '../base/errors.js';
+import { KEY_LENGTH_MASK } from '../base/record.js';
+import { storeRelease } from '../memory/fence.js';
+import { REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
+import { allocate, classAt, free } from '../memory/slabs.js';
+import { ENTRY_HEADER_WORDS } from './entry.js';
+import {
+  FRAGMENT_SHIFT,
+  INNER_SLOTS,
+  INNER_SLOT_WORDS,
+  INTENT_MOVED,
+  LEAF_INTENT,
+  LEAF_SLOTS,
+  LEAF_SLOT_WORDS,
+  LEVELS_MAX,
+  NODE_BYTES,
+  NODE_CLASS,
+  NODE_FIRST_CHILD,
+  NODE_HEADER_WORDS,
+  NODE_PREFIX,
+  SHARD_MASK,
+  SLOT_CHILD,
+  SLOT_SEPARATOR,
+  childFor,
+  childWord,
+  countOf,
+  innerSlot,
+  insertIntent,
+  leafSlot,
+  levelOf,
+  removeIntent,
+  rootOf,
+  setCount,
+} from './index-node.js';
+import { fragment4, fragmentOf, sharedOf } from './key-fragment.js';
+import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
+import { LeafFiller } from './leaf-filler.js';
+import { NodePool } from './node-pool.js';
+
+/** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
+const MERGE_BELOW = LEAF_SLOTS >>> 2;
+const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
+/** No separator: the edge of the tree. */
+const NO_FENCE = 0;
+
+/** Makes an empty index: one leaf without keys. @returns false when there is no memory */
+export function createIndex(region: Region): boolean {
+  const unit = allocate(region, NODE_BYTES, NODE_CLASS);
+  if (unit === 0) return false;
+  const words = region.words;
+  words.fill(0, unit * 2, unit * 2 + NODE_HEADER_WORDS);
+  words[REGION_INDEX_NODES] = 1;
+  words[REGION_INDEX_ROOT] = unit;
+  return true;
+}
+
+export class IndexTree {
+  readonly #nodes: NodePool;
+  readonly #leaves: LeafFiller;
+  /** The way from the root to the leaf last found: word index of each inner node, which child was taken. */
+  readonly #path = new Int32Array(LEVELS_MAX);
+  readonly #taken = new Int32Array(LEVELS_MAX);
+  #depth = 0;
+  /** Fragment of the key for which `#placeIn` has looked last. */
+  #fragment = 0;
+  /** The leaf last found is the last of the tree. */
+  #isLast = false;
+
+  /**
+   * @param region the index's own
+   * @param regions of the shards, in order: their keys are compared with
+   */
+  constructor(
+    readonly region: Region,
+    readonly regions: readonly Region[],
+  ) {
+    this.#nodes = new NodePool(region);
+    this.#leaves = new LeafFiller(region, regions);
+  }
+
+  // Changes -----------------------------------------------------------------------------------
+
+  /** Adds a key that is absent, or leads the key to another block. Room must have been reserved. */
+  setLocked(probe: KeyProbe, shard: number, unit: number): void {
+    for (;;) {
+      const leaf = this.#descend(probe, true);
+      // A split on the way, or of the leaf: begin again, the way is another one.
+      if (leaf === 0) continue;
+      const place = this.#placeIn(leaf, probe);
+      if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) this.#splitLeaf(leaf, place === LEAF_SLOTS);
+      else {
+        this.#setAt(leaf, place, shard, unit);
+        return;
+      }
+    }
+  }
+
+  /** @param place what `#placeIn` has just found; there is a slot free where the key is absent */
+  #setAt(leaf: number, place: number, shard: number, unit: number): void {
+    if (place < 0) this.#replaceSlot(leaf, -place - 1, unit);
+    else this.#insertSlot(leaf, place, unit, (this.#fragment << FRAGMENT_SHIFT) | shard);
+  }
+
+  /** Removes a key. @returns false when it is not there */
+  removeLocked(probe: KeyProbe): boolean {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    if (place >= 0) return false;
+    this.#removeSlot(leaf, -place - 1);
+    return true;
+  }
+
+  /** The block that a key leads to. @returns its unit, or 0 */
+  unitLocked(probe: KeyProbe): number {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    return place < 0 ? this.region.words[leafSlot(leaf, -place - 1)] : 0;
+  }
+
+  /**
+   * Finds the leaf of a key and remembers the way.
+   * @param splitting whether full inner nodes on the way are split
+   * @returns its word index, or 0 when a node was split
+   */
+  #descend(probe: KeyProbe, splitting: boolean): number {
+    const { region } = this;
+    // Since the lock was taken a burial of this thread's may have let the region grow.
+    region.sync();
+    const words = region.words;
+    let node = rootOf(region) * 2;
+    let depth = 0;
+    let isLast = true;
+    while (levelOf(words, node) !== 0) {
+      assert(depth < LEVELS_MAX, 'the index has few levels');
+      if (splitting && countOf(words, node) === INNER_SLOTS) {
+        this.#depth = depth;
+        this.#splitInner(node);
+        return 0;
+      }
+      const child = childFor(region, node, probe, false);
+      if (child !== countOf(words, node)) isLast = false;
+      this.#path[depth] = node;
+      this.#taken[depth++] = child;
+      node = words[childWord(node, child)] * 2;
+    }
+    this.#depth = depth;
+    this.#isLast = isLast;
+    return node;
+  }
+
+  /** Where a key is in a leaf: -1 - index of its slot, or, absent, the index where it belongs. */
+  #placeIn(leaf: number, probe: KeyProbe): number {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
+    this.#fragment = fragment;
+    // Keys that come in order belong behind the last of the tree.
+    if (count !== 0 && this.#isLast) {
+      const order = this.#orderAt(leaf, count - 1, probe, fragment);
+      if (order === 0) return -count;
+      if (order > 0) return count;
+    }
+    // The first slot that is not below: by numbers alone, and without a branch that could be guessed wrongly.
+    const first = leaf + NODE_HEADER_WORDS + 1;
+    let low = 0;
+    for (let left = count; left > 1;) {
+      const half = left >>> 1;
+      low += half & (((words[first + (low + half - 1) * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT) - fragment) >> 31);
+      left -= half;
+    }
+    if (low < count && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT < fragment) low++;
+    if (low === count || words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT !== fragment) return low;
+    return this.#placeAmongEqual(leaf, low, count, probe, fragment);
+  }
+
+  /** The same, from the first slot with the key's fragment on: by the keys themselves. */
+  #placeAmongEqual(leaf: number, from: number, count: number, probe: KeyProbe, fragment: number): number {
+    let low = from;
+    let high = count;
+    while (low < high) {
+      // Most often there is just one.
+      const middle = low === from && high === count ? low : (low + high) >>> 1;
+      const order = this.#orderAt(leaf, middle, probe, fragment);
+      if (order === 0) return -1 - middle;
+      if (order > 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #orderAt(leaf: number, index: number, probe: KeyProbe, fragment: number): number {
+    const words = this.region.words;
+    const slot = leafSlot(leaf, index);
+    const found = words[slot + 1] >>> FRAGMENT_SHIFT;
+    if (found !== fragment) return fragment - found;
+    const shard = words[slot + 1] & SHARD_MASK;
+    const entry = words[slot] * 2;
+    const other = this.#leaves.entryWords(shard, entry);
+    return compareKeys(probe.words, probe.at, probe.length, other, entry + ENTRY_HEADER_WORDS, other[entry] & KEY_LENGTH_MASK);
+  }
+
+  // Nodes -------------------------------------------------------------------------------------
+
+  /** Puts a finished node in the place of one at `depth` of the path: the store that makes a change. */
+  #swap(depth: number, old: number, node: number): void {
+    const words = this.region.words;
+    this.#nodes.even(node);
+    this.#nodes.odd(old);
+    const word = depth === 0 ? REGION_INDEX_ROOT : childWord(this.#path[depth - 1], this.#taken[depth - 1]);
+    storeRelease(words, word, node >>> 1);
+  }
+
+  /** Leads a key to another block of its shard: one store, between two of the version. */
+  #replaceSlot(leaf: number, index: number, unit: number): void {
+    this.#nodes.odd(leaf);
+    this.region.words[leafSlot(leaf, index)] = unit;
+    this.#nodes.even(leaf);
+  }
+
+  #insertSlot(leaf: number, index: number, unit: number, fragmentAndShard: number): void {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    const slot = leafSlot(leaf, index);
+    this.#nodes.odd(leaf);
+    words[leaf + LEAF_INTENT] = insertIntent(index, count);
+    if (index !== count) words.copyWithin(slot + LEAF_SLOT_WORDS, slot, leafSlot(leaf, count));
+    words[leaf + LEAF_INTENT] |= INTENT_MOVED;
+    words[slot] = unit;
+    words[slot + 1] = fragmentAndShard;
+    setCount(words, leaf, 0, count + 1);
+    words[leaf + LEAF_INTENT] = 0;
+    this.#nodes.even(leaf);
+  }
+
+  #removeSlot(leaf: number, index: number): void {
+    const words = this.region.words;
+    const count = countOf(words, leaf);
+    if (count === 1 && this.#depth > 0) {
+      this.#removeLeaf(leaf);
+      return;
+    }
+    const slot = leafSlot(leaf, index);
+    this.#nodes.odd(leaf);
+    words[leaf + LEAF_INTENT] = removeIntent(index, count);
+    if (index !== count - 1) words.copyWithin(slot, slot + LEAF_SLOT_WORDS, leafSlot(leaf, count));
+    words[leaf + LEAF_INTENT] |= INTENT_MOVED;
+    setCount(words, leaf, 0, count - 1);
+    words[leaf + LEAF_INTENT] = 0;
+    this.#nodes.even(leaf);
+    if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(leaf, count - 1);
+  }
+
+  // Splitting ---------------------------------------------------------------------------------
+
+  /** The separator below, or above, what lies at `depth` of the path: word index of its block, or NO_FENCE. */
+  #lowFence(depth: number): number {
+    const words = this.region.words;
+    for (let d = depth - 1; d >= 0; d--) {
+      if (this.#taken[d] > 0) return words[innerSlot(this.#path[d], this.#taken[d] - 1) + SLOT_SEPARATOR] * 2;
+    }
+    return NO_FENCE;
+  }
+
+  #highFence(depth: number): number {
+    const words = this.region.words;
+    for (let d = depth - 1; d >= 0; d--) {
+      if (this.#taken[d] < countOf(words, this.#path[d])) return words[innerSlot(this.#path[d], this.#taken[d]) + SLOT_SEPARATOR] * 2;
+    }
+    return NO_FENCE;
+  }
+
+  #sharedByFences(low: number, high: number): number {
+    if (low === NO_FENCE || high === NO_FENCE) return 0;
+    const words = this.region.words;
+    return sharedBytes(words, low + 1, words[low], words, high + 1, words[high]);
+  }
+
+  /** Splits a full leaf. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
+  #splitLeaf(leaf: number, appending: boolean): void {
+    const depth = this.#depth;
+    const low = this.#lowFence(depth);
+    const high = this.#highFence(depth);
+    // The last slot alone: a separator needs two keys to lie between, and both are here.
+    const cut = appending && high === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
+    const separator = this.#leaves.separate(leaf, cut);
+    const left = this.#nodes.take();
+    const right = this.#nodes.take();
+    this.#leaves.copy(left, leaf, 0, cut, this.#sharedByFences(low, separator));
+    this.#leaves.copy(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
+    this.#attachPair(depth, leaf, left, separator, right);
+    this.region.words[REGION_INDEX_NODES]++;
+  }
+
+  /** Splits a full inner node, which lies at `#depth`; the one above it is not full. */
+  #splitInner(node: number): void {
+    const left = this.#nodes.take();
+    const right = this.#nodes.take();
+    const words = this.region.words;
+    const level = levelOf(words, node);
+    // Where keys come in order the first part stays well filled.
+    const cut = this.#highFence(this.#depth) === NO_FENCE ? INNER_SLOTS - 8 : INNER_SLOTS >>> 1;
+    this.#copyInner(left, node, level, 0, cut);
+    this.#copyInner(right, node, level, cut + 1, INNER_SLOTS);
+    this.#attachPair(this.#depth, node, left, words[innerSlot(node, cut) + SLOT_SEPARATOR] * 2, right);
+    words[REGION_INDEX_NODES]++;
+  }
+
+  /** Copies the slots from `from` to `to` and the child before the first of them. */
+  #copyInner(into: number, node: number, level: number, from: number, to: number): void {
+    const words = this.region.words;
+    setCount(words, into, level, to - from);
+    words[into + NODE_FIRST_CHILD] = words[childWord(node, from)];
+    words.copyWithin(into + NODE_HEADER_WORDS, innerSlot(node, from), innerSlot(node, to));
+    this.#setFragments(into, this.#sharedOfInner(into));
+  }
+
+  /** How many bytes the separators of an inner node share. */
+  #sharedOfInner(node: number): number {
+    const { words } = this.region;
+    const count = countOf(words, node);
+    if (count === 0) return 0;
+    const first = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
+    const last = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
+    return sharedBytes(words, first + 1, words[first], words, last + 1, words[last]);
+  }
+
+  /** Notes in an inner node how much its separators share, and the four bytes behind of each. */
+  #setFragments(node: number, shared: number): void {
+    const { words, bytes } = this.region;
+    words[node + NODE_PREFIX] = shared;
+    for (let i = 0; i < countOf(words, node); i++) {
+      const separator = words[innerSlot(node, i) + SLOT_SEPARATOR] * 2;
+      words[innerSlot(node, i)] = fragment4(bytes, (separator + 1) * 4, words[separator], shared);
+    }
+  }
+
+  /** Puts two nodes and the separator between them in the place of one at `depth`. */
+  #attachPair(depth: number, old: number, left: number, separator: number, right: number): void {
+    const parent = this.#nodes.take();
+    const words = this.region.words;
+    let replaced = old;
+    let added = 0;
+    if (depth === 0) {
+      setCount(words, parent, levelOf(words, left) + 1, 1);
+      words[parent + NODE_FIRST_CHILD] = left >>> 1;
+      words[innerSlot(parent, 0) + SLOT_SEPARATOR] = separator >>> 1;
+      words[innerSlot(parent, 0) + SLOT_CHILD] = right >>> 1;
+      words[REGION_INDEX_NODES]++;
+    } else {
+      replaced = this.#path[depth - 1];
+      const taken = this.#taken[depth - 1];
+      const count = countOf(words, replaced);
+      setCount(words, parent, levelOf(words, replaced), count + 1);
+      words[parent + NODE_FIRST_CHILD] = words[replaced + NODE_FIRST_CHILD];
+      const slot = innerSlot(parent, taken);
+      added = slot;
+      words.copyWithin(parent + NODE_HEADER_WORDS, replaced + NODE_HEADER_WORDS, innerSlot(replaced, taken));
+      words[slot + SLOT_SEPARATOR] = separator >>> 1;
+      words[slot + SLOT_CHILD] = right >>> 1;
+      words.copyWithin(slot + INNER_SLOT_WORDS, innerSlot(replaced, taken), innerSlot(replaced, count));
+      words[childWord(parent, taken)] = left >>> 1;
+    }
+    const shared = this.#sharedOfInner(parent);
+    // Where separators share as many bytes as they did, what is known of the others is still right.
+    if (added !== 0 && shared === words[replaced + NODE_PREFIX]) {
+      words[parent + NODE_PREFIX] = shared;
+      words[added] = fragment4(this.region.bytes, separator * 4 + 4, words[separator], shared);
+    } else this.#setFragments(parent, shared);
+    this.#nodes.even(left);
+    this.#nodes.even(right);
+    if (replaced !== old) this.#nodes.odd(old);
+    this.#swap(depth === 0 ? 0 : depth - 1, replaced, parent);
+    this.#nodes.give(old);
+    if (replaced !== old) this.#nodes.give(replaced);
+  }
+
+  // Shrinking ---------------------------------------------------------------------------------
+
+  /** Removes a leaf that loses its last key, and the inner nodes above it that lead nowhere else. */
+  #removeLeaf(leaf: number): void {
+    let depth = this.#depth - 1;
+    while (depth > 0 && countOf(this.region.words, this.#path[depth]) === 0) depth--;
+    const parent = this.#path[depth];
+    const doomed = [leaf];
+    for (let d = depth + 1; d < this.#depth; d++) doomed.push(this.#path[d]);
+    const node = this.#nodes.take();
+    const words = this.region.words;
+    if (countOf(words, parent) === 0) {
+      // The root leads to nothing else: an empty leaf takes its place.
+      setCount(words, node, 0, 0);
+      words[node + NODE_PREFIX] = 0;
+      words[node + LEAF_INTENT] = 0;
+      for (const gone of doomed) this.#nodes.odd(gone);
+      this.#swap(0, parent, node);
+    } else {
+      this.#widenBeside(depth);
+      this.#withoutChild(node, parent, this.#taken[depth]);
+      for (const gone of doomed) this.#nodes.odd(gone);
+      this.#swap(depth, parent, node);
+      const separator = words[innerSlot(parent, Math.max(0, this.#taken[depth] - 1)) + SLOT_SEPARATOR];
+      free(this.region, separator, classAt(this.region, separator));
+    }
+    for (const gone of doomed) this.#nodes.give(gone);
+    this.#nodes.give(parent);
+    words[REGION_INDEX_NODES] -= doomed.length;
+    this.#lowerRoot();
+  }
+
+  /** Makes `copy` the inner node `parent` without child `child`, and without the separator beside it. */
+  #withoutChild(copy: number, parent: number, child: number): void {
+    const words = this.region.words;
+    const count = countOf(words, parent);
+    const without = child === 0 ? 0 : child - 1;
+    setCount(words, copy, levelOf(words, parent), count - 1);
+    words[copy + NODE_FIRST_CHILD] = words[childWord(parent, child === 0 ? 1 : 0)];
+    words.copyWithin(copy + NODE_HEADER_WORDS, parent + NODE_HEADER_WORDS, innerSlot(parent, without));
+    words.copyWithin(innerSlot(copy, without), innerSlot(parent, without + 1), innerSlot(parent, count));
+    this.#setFragments(copy, this.#sharedOfInner(copy));
+  }
+
+  /**
+   * Before the child taken at `depth` goes: the leaf beside it, which will get the keys from its range, must not count on
+   * sharing more bytes than all of them do.
+   */
+  #widenBeside(depth: number): void {
+    const words = this.region.words;
+    const parent = this.#path[depth];
+    const gone = this.#taken[depth];
+    const toTheLeft = gone > 0;
+    let low = this.#lowFence(depth + 1);
+    let high = this.#highFence(depth + 1);
+    const beside = toTheLeft ? gone - 1 : 1;
+    this.#taken[depth] = beside;
+    if (toTheLeft) low = this.#lowFence(depth + 1);
+    else high = this.#highFence(depth + 1);
+    this.#taken[depth] = gone;
+    let pointer = childWord(parent, beside);
+    let node = words[pointer] * 2;
+    while (levelOf(words, node) !== 0) {
+      const count = countOf(words, node);
+      if (count > 0 && toTheLeft) low = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
+      else if (count > 0) high = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
+      pointer = childWord(node, toTheLeft ? count : 0);
+      node = words[pointer] * 2;
+    }
+    const shared = this.#sharedByFences(low, high);
+    if (sharedOf(words[node + NODE_PREFIX]) <= shared) return;
+    const wider = this.#nodes.take();
+    this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
+    this.#nodes.even(wider);
+    this.#nodes.odd(node);
+    storeRelease(this.region.words, pointer, wider >>> 1);
+    this.#nodes.give(node);
+  }
+
+  /** Merges a small leaf with a neighbour under the same inner node, if both fit. */
+  #mergeLeaf(leaf: number, count: number): void {
+    const words = this.region.words;
+    const depth = this.#depth - 1;
+    const parent = this.#path[depth];
+    const siblings = countOf(words, parent);
+    if (siblings === 0) return;
+    const index = this.#taken[depth];
+    const leftIndex = index === 0 ? 0 : index - 1;
+    const left = index === 0 ? leaf : words[childWord(parent, leftIndex)] * 2;
+    const right = index === 0 ? words[childWord(parent, 1)] * 2 : leaf;
+    const other = index === 0 ? right : left;
+    if (countOf(words, other) + count > MERGED_MAX) return;
+    this.#taken[depth] = leftIndex;
+    const low = this.#lowFence(this.#depth);
+    this.#taken[depth] = leftIndex + 1;
+    const high = this.#highFence(this.#depth);
+    const merged = this.#nodes.take();
+    const copy = this.#nodes.take();
+    const total = this.#leaves.collect(right, this.#leaves.collect(left, 0));
+    this.#leaves.fill(merged, 0, total, this.#sharedByFences(low, high));
+    // The right leaf goes with the separator before it, and the merged one takes the left one's place.
+    this.#withoutChild(copy, parent, leftIndex + 1);
+    this.region.words[childWord(copy, leftIndex)] = merged >>> 1;
+    const separator = words[innerSlot(parent, leftIndex) + SLOT_SEPARATOR];
+    this.#nodes.even(merged);
+    this.#nodes.odd(left);
+    this.#nodes.odd(right);
+    this.#swap(depth, parent, copy);
+    free(this.region, separator, classAt(this.region, separator));
+    this.#nodes.give(left);
+    this.#nodes.give(right);
+    this.#nodes.give(parent);
+    this.region.words[REGION_INDEX_NODES]--;
+    this.#lowerRoot();
+  }
+
+  /** Takes away roots that lead to a single node. */
+  #lowerRoot(): void {
+    const words = this.region.words;
+    for (;;) {
+      const root = rootOf(this.region) * 2;
+      if (levelOf(words, root) === 0 || countOf(words, root) !== 0) return;
+      this.#nodes.odd(root);
+      storeRelease(words, REGION_INDEX_ROOT, words[root + NODE_FIRST_CHILD]);
+      this.#nodes.give(root);
+      words[REGION_INDEX_NODES]--;
+    }
+  }
+}
