@@ -1,5 +1,6 @@
 /** One thread's mapping of a store: views of the shared memory, and the private memory that goes with them. */
 
+import { Bell } from '../memory/bell.js';
 import { Clock } from '../memory/clock.js';
 import { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
@@ -37,6 +38,8 @@ export class Core {
   readonly metrics: ThreadMetrics;
   readonly threadWord: number;
   readonly hasOrderedKeys: boolean;
+  /** Called when this thread has many keys to put into the index. The owner's thread has it. */
+  onIndexerWanted: (() => void) | undefined;
   readonly #batches: EncodedBatch[] = [];
   /** DURABILITY_* of writes that do not say. */
   readonly durability: number;
@@ -101,7 +104,9 @@ export function mapShards(
 ): { shards: Shard[]; index: OrderedIndex | undefined } {
   const regions = handle.shards.map((buffer) => new Region(buffer, words));
   const index =
-    words[L.CONTROL_INDEXED] === 0 ? undefined : new OrderedIndex(new Region(handle.index, words, true, true), regions, slot + 1);
+    words[L.CONTROL_INDEXED] === 0
+      ? undefined
+      : new OrderedIndex(new Region(handle.index, words, true, true), regions, slot + 1, new Bell(handle.bell));
   const context = { scratch, codec, clock, slot, index, marks: handle.marks };
   return { shards: regions.map((region, i) => new Shard(region, i, context)), index };
 }

@@ -11,6 +11,8 @@ export interface StoreHandle {
   readonly index: SharedArrayBuffer;
   /** When keys were last used; empty unless the least recently used are evicted. */
   readonly marks: SharedArrayBuffer;
+  /** Wakes the thread that puts waiting keys into the index. */
+  readonly bell: SharedArrayBuffer;
 }
 
 export function isStoreHandle(value: unknown): value is StoreHandle {
@@ -23,6 +25,7 @@ export function isStoreHandle(value: unknown): value is StoreHandle {
     handle.staging instanceof SharedArrayBuffer &&
     handle.index instanceof SharedArrayBuffer &&
     handle.marks instanceof SharedArrayBuffer &&
+    handle.bell instanceof SharedArrayBuffer &&
     Array.isArray(handle.shards) &&
     handle.shards.every((shard) => shard instanceof SharedArrayBuffer)
   );

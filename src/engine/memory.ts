@@ -11,6 +11,7 @@ import { Region, createRegionBuffer } from '../memory/region.js';
 import { createTable } from '../table/hash-table.js';
 import { createIndex } from '../table/index-tree.js';
 import type { StoreHandle } from './handle.js';
+import { indexer } from './indexer.js';
 
 const DURABILITIES = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 
@@ -63,5 +64,6 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     shards,
     index,
     marks: new SharedArrayBuffer(options.eviction === 'lru' ? markBytes(options.shards) : 0),
+    bell: indexer.bell.buffer,
   };
 }

@@ -25,6 +25,7 @@ import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import { Expirer } from './expirer.js';
 import type { StoreHandle } from './handle.js';
+import { indexer } from './indexer.js';
 import { createMemory, growingBytes } from './memory.js';
 import { Pool } from './pool.js';
 import { Recovery } from './recovery.js';
@@ -135,6 +136,7 @@ class Opening {
       return db;
     }
     await this.#startLog(storeId, handle, summary, db);
+    core.onIndexerWanted = () => indexer.assign(core);
     this.#expirer = new Expirer(core, writer, () => db.reclaimVersions());
     this.#changes = { directory, files: source, storeId, pool };
     this.#startCheckpoints(core, writer, pool, storeId, base, db);
@@ -298,7 +300,7 @@ class Opening {
   async #otherThreadsDone(core: Core): Promise<void> {
     const deadline = performance.now() + DEFERRED_TIMEOUT_MS;
     const deferred = (): boolean => {
-      for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
+      for (let slot = L.FIRST_FREE_SLOT; slot < L.THREADS_MAX; slot++) {
         const word = core.control.shape.threadAreaWord + slot * L.THREAD_WORDS;
         if (Atomics.load(core.words, word + L.THREAD_ID) !== 0 && Atomics.load(core.words, word + L.THREAD_DEFERRED) > 0) return true;
       }
@@ -316,6 +318,7 @@ class Opening {
     this.#watch?.dispose();
     this.#writer?.dispose();
     if (this.#core !== undefined) Atomics.store(this.#core.words, L.CONTROL_STATUS, L.STATUS_CLOSED);
+    if (this.#core !== undefined) indexer.release(this.#core);
     await this.#pool?.destroy();
     await this.#lock?.release();
   }

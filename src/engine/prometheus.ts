@@ -112,6 +112,7 @@ export function exposeMetrics(core: Core, stats: Stats): string {
   out.family('flashvector_version_bytes', 'gauge', 'Their memory', snapshots.versionBytes);
   out.family('flashvector_index_nodes', 'gauge', 'Nodes of the ordered index', index.nodes);
   out.family('flashvector_index_used_bytes', 'gauge', 'Memory in use by the ordered index', index.usedBytes);
+  out.family('flashvector_index_waiting_keys', 'gauge', 'New keys that wait to be put into the ordered index', index.waitingKeys);
   out.family('flashvector_threads', 'gauge', 'Threads that use the store', stats.threads);
   if (checkpoints !== undefined) {
     out.family('flashvector_checkpoints_total', 'counter', 'Checkpoints written, and tried in vain', [

@@ -128,6 +128,7 @@ export class Repair {
       index?.lock();
     }
     try {
+      for (const shard of held) index?.pending.dropLocked(shard.index);
       const found = held.map((shard) => ({ shard, blocks: shard.repairTableLocked() }));
       if (index !== undefined) {
         const contents = found.map(({ shard, blocks }) => ({ shard: shard.index, entries: blocks.entries }));

@@ -17,6 +17,7 @@ import {
   type Region,
 } from '../memory/region.js';
 import type { CheckpointStats } from './checkpoints.js';
+import type { OrderedIndex } from '../table/ordered-index.js';
 import type { Core } from './core.js';
 
 export type Status = 'open' | 'readonly' | 'closing' | 'closed';
@@ -112,6 +113,8 @@ export interface Stats {
     nodes: number;
     memoryBytes: number;
     usedBytes: number;
+    /** New keys that wait to be put into it; who reads it puts them there first. */
+    waitingKeys: number;
   };
   threads: number;
   /** In the owner's thread only. */
@@ -155,13 +158,14 @@ function snapshotStats({ snapshots, shards, clock }: Core): Stats['snapshots'] {
   };
 }
 
-function indexStats(region: Region | undefined): Stats['index'] {
-  if (region === undefined) return { nodes: 0, memoryBytes: 0, usedBytes: 0 };
-  const { words } = region;
+function indexStats(index: OrderedIndex | undefined): Stats['index'] {
+  if (index === undefined) return { nodes: 0, memoryBytes: 0, usedBytes: 0, waitingKeys: 0 };
+  const { words } = index.region;
   return {
     nodes: words[REGION_INDEX_NODES],
     memoryBytes: words[REGION_LENGTH] * GROWTH_BYTES,
     usedBytes: (words[REGION_USED_UNITS] >>> 0) * 8,
+    waitingKeys: index.regions.reduce((sum, _, shard) => sum + index.pending.waiting(shard), 0),
   };
 }
 
@@ -181,7 +185,12 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
   const records = counters[M.COUNTER_RECORDS];
   let threads = 0;
   for (let slot = 0; slot < L.THREADS_MAX; slot++) {
-    if (slot !== L.LOG_SLOT && Atomics.load(words, control.shape.threadAreaWord + slot * L.THREAD_WORDS + L.THREAD_ID) !== 0) threads++;
+    if (
+      slot !== L.LOG_SLOT &&
+      slot !== L.INDEXER_SLOT &&
+      Atomics.load(words, control.shape.threadAreaWord + slot * L.THREAD_WORDS + L.THREAD_ID) !== 0
+    )
+      threads++;
   }
   return {
     status: statusName(control.status),
@@ -197,7 +206,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
       ringBytes,
       controlBytes,
       stagingBytes,
-      maxBytes: maxUnits === 0x7fff_ffff ? undefined : maxUnits * GROWTH_BYTES,
+      maxBytes: maxUnits === L.MEMORY_UNITS_UNLIMITED ? undefined : maxUnits * GROWTH_BYTES,
     },
     shards,
     operations: {
@@ -237,7 +246,7 @@ export function collectStats(core: Core): Omit<Stats, 'checkpoints'> {
       sync: latencies[M.HISTOGRAM_SYNC],
     },
     snapshots: snapshotStats(core),
-    index: indexStats(core.index?.region),
+    index: indexStats(core.index),
     threads,
   };
 }

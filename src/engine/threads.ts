@@ -49,6 +49,8 @@ export class ThreadWatch {
     setGuardian(core.words, (slot) => this.#look(slot));
     this.#patrol = setInterval(() => {
       for (let slot = L.LOG_SLOT; slot < L.THREADS_MAX; slot++) this.#look(slot);
+      // Asked for by an attached thread.
+      if (Atomics.load(core.words, L.CONTROL_INDEXER) === L.INDEXER_WANTED) core.onIndexerWanted?.();
     }, PATROL_MS);
     this.#patrol.unref();
   }

@@ -23,8 +23,8 @@ import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { addExpiry } from '../table/expiry.js';
 import { ABSENT } from '../table/hash-table.js';
+import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
-import { memoryFull } from '../table/replay.js';
 import type { Shard } from '../table/shard.js';
 import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import { Acks } from './acks.js';
@@ -46,6 +46,9 @@ export interface Guard {
 const RECLAIM_MAX = 4;
 /** The same where there is no memory left. */
 const RECLAIM_FULL_MAX = 256;
+/** So many full queues of new keys settled by one thread within FULL_WITHIN_MS, some 40,000 keys a second, are work for the indexer. */
+const FULL_QUEUES = 16;
+const FULL_WITHIN_MS = 100;
 /** Longest wait for a lock to give a block back under it. */
 const GIVE_BACK_MS = 100;
 export class Writer {
@@ -59,6 +62,9 @@ export class Writer {
   readonly #wanted: Uint8Array;
   readonly #insertions: Int32Array;
   readonly #leastSlots: Int32Array;
+  #wantsIndexer = false;
+  /** When this thread last had settled FULL_QUEUES. */
+  #settledSinceMs = -Infinity;
 
   constructor(core: Core) {
     this.#core = core;
@@ -137,6 +143,10 @@ export class Writer {
       releaseWrite(this.#words, shard.lockWord);
     }
     if (lsn > 0) core.ring.wakeLog(durability);
+    if (this.#wantsIndexer) {
+      this.#wantsIndexer = false;
+      core.onIndexerWanted?.();
+    }
     return lsn;
   }
 
@@ -225,6 +235,17 @@ export class Writer {
     return lsn;
   }
 
+  /** Asks for the indexer where this thread has filled the queues of new keys several times within a moment. */
+  #lookForIndexer(ordered: OrderedIndex): void {
+    const { pending } = ordered;
+    if (pending.settledFull < FULL_QUEUES) return;
+    pending.settledFull = 0;
+    const since = this.#settledSinceMs;
+    this.#settledSinceMs = performance.now();
+    if (this.#settledSinceMs - since > FULL_WITHIN_MS) return;
+    this.#wantsIndexer = Atomics.compareExchange(this.#words, L.CONTROL_INDEXER, L.INDEXER_NONE, L.INDEXER_WANTED) === L.INDEXER_NONE;
+  }
+
   /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
   #commitLocked(shard: Shard, found: number, type: number, bytes: number, durability: number): number {
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
@@ -238,7 +259,7 @@ export class Writer {
     if (!shard.touchesIndex) return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
     const ordered = shard.ordered as OrderedIndex;
     try {
-      ordered.lock();
+      ordered.lockFor(shard.index);
     } catch (error) {
       shard.giveBackLocked();
       throw error;
@@ -251,6 +272,7 @@ export class Writer {
       return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
     } finally {
       ordered.unlock();
+      this.#lookForIndexer(ordered);
     }
   }
 
@@ -365,7 +387,7 @@ export class Writer {
     const ordered = shard.touchesIndex ? shard.ordered : undefined;
     let at = NO_ROOM;
     try {
-      ordered?.lock();
+      ordered?.lockFor(shard.index);
       try {
         if (ordered !== undefined && !ordered.reserveLocked(entry === ABSENT ? 1 : 0, core.scratch.keyLength)) throw memoryFull();
         at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
@@ -475,7 +497,10 @@ export class Writer {
       this.#takeBlocks(batch, blocks, notes);
       index?.lock();
       try {
-        if (index !== undefined && !this.#reserveIndexLocked(batch, index)) throw memoryFull();
+        if (index !== undefined) {
+          for (const shard of locked) index.pending.settleLocked(shard.index);
+          if (!this.#reserveIndexLocked(batch, index)) throw memoryFull();
+        }
         at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
         if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
         const low = ring.words[at + R.RECORD_LSN_LOW];

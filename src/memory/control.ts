@@ -106,7 +106,7 @@ export class Control {
 
 /** A memory cap in the units of CONTROL_MEMORY_UNITS_MAX. */
 export function memoryUnits(bytes: number): number {
-  return Math.min(0x7fff_ffff, Math.floor(bytes / 65_536));
+  return Math.min(L.MEMORY_UNITS_UNLIMITED, Math.floor(bytes / 65_536));
 }
 
 export interface ControlSettings {

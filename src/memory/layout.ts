@@ -10,16 +10,18 @@
 const LINE_WORDS = 16;
 
 // Line 0: constants, written before the region is shared; the memory cap is set once recovery is done.
+/** CONTROL_MEMORY_UNITS_MAX of a store without a cap. */
+export const MEMORY_UNITS_UNLIMITED = 0x7fff_ffff;
 export const CONTROL_MAGIC = 0;
 export const CONTROL_LAYOUT = 1;
 export const CONTROL_SHARDS = 2;
 export const CONTROL_HASH_SEED = 3;
 /** DURABILITY_* of writes that do not say. */
 export const CONTROL_DURABILITY = 4;
-/** Limit of the regions' memory, in units of 64 KiB; 0x7fffffff: none. */
+/** Limit of the regions' memory, in units of 64 KiB; MEMORY_UNITS_UNLIMITED: none. */
 export const CONTROL_MEMORY_UNITS_MAX = 5;
 export const CONTROL_MAGIC_VALUE = 0x46564354;
-export const CONTROL_LAYOUT_VERSION = 2;
+export const CONTROL_LAYOUT_VERSION = 3;
 
 // Line 1: life of the store. Written by the owner and, for READONLY, by the log thread; read by all.
 /** STATUS_*; only ever rises, but for FAILED, which sets READONLY from OPEN by compare-and-swap. */
@@ -167,16 +169,26 @@ export const CONTROL_ACCESS_TICK = 210;
 /** OLDEST when no snapshot is open: past every LSN. */
 export const SNAPSHOT_NONE = Number.MAX_SAFE_INTEGER;
 
-export const FAILURE_AREA_WORD = 224;
+/** Line 14: who puts waiting keys into the ordered index (see engine/indexer.ts): INDEXER_*. */
+export const CONTROL_INDEXER = 224;
+
+/** Writers settle their keys themselves. */
+export const INDEXER_NONE = 0;
+/** Set by a writer that has much to settle, from NONE by compare-and-swap: the owner is to assign the store. */
+export const INDEXER_WANTED = 1;
+/** Set by the owner. NONE again when the indexer has ended, or given the store up. */
+export const INDEXER_ASSIGNED = 2;
+
+export const FAILURE_AREA_WORD = 240;
 export const FAILURE_AREA_BYTES = 4096;
 
 export const DICTIONARY_AREA_WORD = FAILURE_AREA_WORD + FAILURE_AREA_BYTES / 4;
 export const DICTIONARY_AREA_BYTES = 64 * 1024;
 export const DICTIONARY_STRUCTURES_MAX = 32;
 
-// Shard lines: one line of lock words and one of version words each.
+// Shard lines: one line of lock words, one of version words, and one for who settles pending keys.
 const SHARD_AREA_WORD = DICTIONARY_AREA_WORD + DICTIONARY_AREA_BYTES / 4;
-const SHARD_WORDS = 2 * LINE_WORDS;
+const SHARD_WORDS = 3 * LINE_WORDS;
 /** Slot + 1 of the writer, or 0. Compare-and-swap to take, store to release; waiters sleep on it. */
 export const SHARD_LOCK = 0;
 /** 1 when somebody may be asleep on SHARD_LOCK. Set before sleeping, cleared by the release that wakes. */
@@ -187,13 +199,25 @@ export const SHARD_READERS = 2;
 export const SHARD_VERSION = 16;
 /** Live entries, low and high word. Guarded by SHARD_LOCK. */
 export const SHARD_ENTRIES = 17;
+/**
+ * Keys of the shard that wait to be put into the ordered index (see table/pending-keys.ts): how many were ever added, settled, and may be
+ * added. Counts wrap at 2^32. ADDED is guarded by SHARD_LOCK and stored last; the other two are guarded by the index lock.
+ */
+export const SHARD_PENDING_ADDED = 20;
+export const SHARD_PENDING_SETTLED = 32;
+export const SHARD_PENDING_ALLOWED = 33;
+/** Keys of a shard that can wait, a power of two. Settling them takes some 80 µs. */
+export const PENDING_SLOTS = 256;
 
 export const THREADS_MAX = 128;
 export const READER_WORDS = THREADS_MAX / 32;
 
-/** Slot of the owner, and of the log thread, in the thread registry. */
+/** Slots of the owner, the log thread, and the indexer in the thread registry. */
 export const OWNER_SLOT = 0;
 export const LOG_SLOT = 1;
+export const INDEXER_SLOT = 2;
+/** The first slot for threads that attach. */
+export const FIRST_FREE_SLOT = 3;
 
 // Thread registry: one line a thread.
 export const THREAD_WORDS = LINE_WORDS;
@@ -242,6 +266,8 @@ export interface ControlShape {
   readonly threadAreaWord: number;
   readonly metricsAreaWord: number;
   readonly snapshotAreaWord: number;
+  /** Units of the entries whose keys wait for the index, PENDING_SLOTS for each shard. */
+  readonly pendingAreaWord: number;
   readonly words: number;
 }
 
@@ -249,7 +275,9 @@ export function controlShape(shards: number): ControlShape {
   const threadAreaWord = SHARD_AREA_WORD + shards * SHARD_WORDS;
   const metricsAreaWord = threadAreaWord + THREADS_MAX * THREAD_WORDS;
   const snapshotAreaWord = metricsAreaWord + THREADS_MAX * METRICS_WORDS;
-  return { shards, threadAreaWord, metricsAreaWord, snapshotAreaWord, words: snapshotAreaWord + SNAPSHOTS_MAX * SNAPSHOT_WORDS };
+  const pendingAreaWord = snapshotAreaWord + SNAPSHOTS_MAX * SNAPSHOT_WORDS;
+  const words = pendingAreaWord + shards * PENDING_SLOTS;
+  return { shards, threadAreaWord, metricsAreaWord, snapshotAreaWord, pendingAreaWord, words };
 }
 
 /** First control word of a shard. */

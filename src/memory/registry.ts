@@ -36,7 +36,7 @@ export function claimSlot(control: Control, slot: number, systemId: number): num
 
 /** Takes a free slot for an attached thread. @param systemId see THREAD_SYSTEM_ID @throws FlashVectorError FV_MEMORY_FULL when all are taken */
 export function takeSlot(control: Control, systemId: number): number {
-  for (let slot = L.LOG_SLOT + 1; slot < L.THREADS_MAX; slot++) {
+  for (let slot = L.FIRST_FREE_SLOT; slot < L.THREADS_MAX; slot++) {
     const word = threadWord(control, slot);
     if (Atomics.load(control.words, word + L.THREAD_ID) !== 0) continue;
     raiseSlots(control, slot);

@@ -72,11 +72,17 @@ export class IndexCursor {
   }
 
   /**
-   * Goes to the first key at or behind `probe` in the direction of reading.
+   * Goes to the first key at or behind `probe` in the direction of reading, of all that were put before.
    * @param probe `undefined` for the edge of the index
    * @param inclusive whether the probe itself counts
+   * @throws FlashVectorError FV_TIMEOUT when the index lock's holder is stuck; FV_MEMORY_FULL when the system has no memory for the index
    */
   seek(probe: KeyProbe | undefined, inclusive: boolean): void {
+    this.index.settle();
+    this.#seek(probe, inclusive);
+  }
+
+  #seek(probe: KeyProbe | undefined, inclusive: boolean): void {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       if (this.#trySeek(probe, inclusive)) return;
       this.retries++;
@@ -108,11 +114,11 @@ export class IndexCursor {
     this.fetched = sum;
   }
 
-  /** Goes on to the leaf behind this one. @returns false at the edge of the index */
+  /** Goes on to the leaf behind this one. Keys put since the range was begun may be missing: its snapshot does not see them. @returns false at the edge of the index */
   nextLeaf(): boolean {
     if (!this.#hasFence) return false;
     // Forwards the separator is the first possible key of the next leaf; backwards it belongs to the leaf that was read.
-    this.seek(this.#fence, !this.reverse);
+    this.#seek(this.#fence, !this.reverse);
     return true;
   }
 

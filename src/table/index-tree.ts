@@ -114,6 +114,15 @@ export class IndexTree {
     }
   }
 
+  /** The same where no room has been reserved. @returns false when a node has to be split first: nothing has changed then */
+  setWithoutSplitLocked(probe: KeyProbe, shard: number, unit: number): boolean {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) return false;
+    this.#setAt(leaf, place, shard, unit);
+    return true;
+  }
+
   /** @param place what `#placeIn` has just found; there is a slot free where the key is absent */
   #setAt(leaf: number, place: number, shard: number, unit: number): void {
     if (place < 0) this.#replaceSlot(leaf, -place - 1, unit);

@@ -18,7 +18,7 @@ import { FlashVectorError } from '../base/errors.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
-import { memoryFull } from './replay.js';
+import { memoryFull } from './memory-full.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { Shard } from './shard.js';
 

@@ -3,15 +3,18 @@
  * need. index-cursor.ts reads.
  *
  * Called by writers that hold the shard lock of the key, and by repairs. It has one lock (CONTROL_INDEX_LOCK), taken after shard locks and
- * before the log lock, held for one change of one key. Only keys that are new, go, or whose entry moves touch it.
+ * before the log lock, held for one change of one key, or for some dozen new keys that have waited (pending-keys.ts). Only keys that are new, go, or whose entry moves touch it.
  */
 
 import { reserveTop } from '../memory/chunks.js';
+import type { Bell } from '../memory/bell.js';
 import * as L from '../memory/layout.js';
 import { acquire, release } from '../memory/lock.js';
 import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_TOP, type Region } from '../memory/region.js';
 import { INNER_SLOTS, LEAF_SLOTS, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
+import type { KeyProbe } from './key-probe.js';
+import { PENDING_KEY_BYTES_MAX, PendingKeys } from './pending-keys.js';
 
 /** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
 const NODES_PER_LEVEL = 3;
@@ -20,6 +23,8 @@ const NODES_REMOVING = 6;
 /** Chunks free at the top with which one key can always be added, its separator of 500 bytes at most included. */
 const ROOM_CHUNKS = 10;
 export class OrderedIndex extends IndexTree {
+  /** New keys that wait to be put into the index. */
+  readonly pending: PendingKeys;
   readonly #control: Int32Array;
   readonly #self: number;
   #heldOn = 0;
@@ -30,11 +35,13 @@ export class OrderedIndex extends IndexTree {
    * @param region the index's own
    * @param regions of the shards, in order: their keys are compared with
    * @param self slot + 1 of the calling thread
+   * @param bell of the indexer, for who adds keys
    */
-  constructor(region: Region, regions: readonly Region[], self: number) {
+  constructor(region: Region, regions: readonly Region[], self: number, bell?: Bell) {
     super(region, regions);
     this.#control = region.control;
     this.#self = self;
+    this.pending = new PendingKeys(region.control, this, bell);
   }
 
   // The lock ----------------------------------------------------------------------------------
@@ -50,13 +57,39 @@ export class OrderedIndex extends IndexTree {
     this.region.sync();
   }
 
+  /**
+   * Takes the lock for a change of a shard's keys, and settles those of its keys that wait. Under the shard's lock.
+   * @throws FlashVectorError FV_TIMEOUT; FV_MEMORY_FULL, and the lock is not held
+   */
+  lockFor(shard: number): void {
+    this.lock();
+    try {
+      this.pending.settleLocked(shard);
+    } catch (error) {
+      this.unlock();
+      throw error;
+    }
+  }
+
+  /** Puts all keys that wait into the index, for who is about to read it. @throws FlashVectorError FV_TIMEOUT, FV_MEMORY_FULL */
+  settle(): void {
+    if (this.pending.isEmpty) return;
+    this.lock();
+    try {
+      this.pending.settleAllLocked();
+    } finally {
+      this.unlock();
+    }
+  }
+
   unlock(): void {
     if (this.#heldOn > 0) this.#heldOn--;
     else release(this.#control, L.CONTROL_INDEX_LOCK, L.CONTROL_INDEX_WAITERS);
   }
 
   /**
-   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released.
+   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released. At a
+   * memory cap: beside the keys that may come to wait.
    * What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
    * @param keyBytes length of the longest key
    * @returns false when there is no memory
@@ -65,9 +98,24 @@ export class OrderedIndex extends IndexTree {
     const { region } = this;
     const words = region.words;
     const ready = words[REGION_INDEX_FREE_COUNT];
+    const promised = insertions === 0 || !this.isCapped ? 0 : this.pending.promised;
     // The usual case, with some memory to spare: nothing to reckon.
-    if (insertions <= 1 && keyBytes <= 500 && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
+    const isUsual = insertions <= 1 && keyBytes <= 500 && promised === 0;
+    if (isUsual && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
     if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
+    const bytes = this.#roomFor(insertions, keyBytes, ready);
+    return reserveTop(region, promised === 0 ? bytes : bytes + this.#roomFor(promised, PENDING_KEY_BYTES_MAX, 0));
+  }
+
+  /** Whether the store has a memory cap. */
+  get isCapped(): boolean {
+    return this.#control[L.CONTROL_MEMORY_UNITS_MAX] !== L.MEMORY_UNITS_UNLIMITED;
+  }
+
+  /** Bytes at the top with which keys can be added. @param ready free nodes that are there for them */
+  #roomFor(insertions: number, keyBytes: number, ready: number): number {
+    const { region } = this;
+    const words = region.words;
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
     const levels = levelOf(words, rootOf(region) * 2) + 2;
@@ -76,6 +124,15 @@ export class OrderedIndex extends IndexTree {
     // Separators open a slab for every size of block that they have.
     const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);
     const slabs = keyBytes <= 500 ? sizes * CHUNK_BYTES + splits * (separatorBytes + 8) : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
-    return reserveTop(region, Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs);
+    return Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs;
+  }
+
+  /** Puts a key that has waited into the index. @returns false when a node has to be split and there is no memory; nothing has changed then */
+  trySetLocked(probe: KeyProbe, shard: number, unit: number): boolean {
+    if (this.setWithoutSplitLocked(probe, shard, unit)) return true;
+    // At a memory cap room for the keys that wait has been kept.
+    if (!this.isCapped && !this.reserveLocked(1, probe.length)) return false;
+    this.setLocked(probe, shard, unit);
+    return true;
   }
 }

@@ -5,11 +5,11 @@
  * since shards share nothing they need not wait for each other.
  */
 
-import { FlashVectorError } from '../base/errors.js';
 import { lsnHigh, lsnLow } from '../base/lsn.js';
 import { ENTRY_FLAGS_MASK, ENTRY_FLAGS_SHIFT, OPERATION_HEADER_WORDS, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
+import { memoryFull } from './memory-full.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { Shard } from './shard.js';
 import type { Dictionary } from './structures.js';
@@ -71,7 +71,7 @@ export class Replayer {
     const entry = shard.table.locate(this.scratch);
     if (!shard.prepareLocked(type, entry)) throw memoryFull();
     const ordered = shard.touchesIndex ? shard.ordered : undefined;
-    ordered?.lock();
+    ordered?.lockFor(shard.index);
     try {
       if (ordered !== undefined && !ordered.reserveLocked(1, this.scratch.keyLength)) {
         shard.giveBackLocked();
@@ -98,8 +98,4 @@ export class Replayer {
   structure(number: number, names: Buffer): void {
     if (this.partition.index === 0) this.dictionary.append(number, names);
   }
-}
-
-export function memoryFull(): FlashVectorError {
-  return new FlashVectorError('FV_MEMORY_FULL', 'the store has no memory left for this: raise maxMemoryBytes, or delete something first');
 }

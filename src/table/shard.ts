@@ -35,6 +35,7 @@ import * as E from './entry.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
 import { KeyProbe } from './key-probe.js';
+import type { OrderedIndex } from './ordered-index.js';
 import { INLINE_VALUE_BYTES_MAX } from './scratch.js';
 import { EXPIRES_BIT, INVISIBLE, PACKED, ShardReader, WORD_COPY_MAX, copyOut, floatOf, type ShardContext } from './shard-reader.js';
 import { dropFirstNote, firstUnneeded, giveNote, pushNote, rebuildNotes, takeNote, type VersionNote } from './versions.js';
@@ -56,6 +57,8 @@ export class Shard extends ShardReader {
   note = 0;
   /** Whether that operation changes the ordered index. */
   touchesIndex = false;
+  /** Whether it is a put whose key waits to be put into the index: then the index is not touched. */
+  #waitsForIndex = false;
   readonly #entryProbe = KeyProbe.own();
   #changeOpen = false;
 
@@ -307,6 +310,7 @@ export class Shard extends ShardReader {
     this.block = 0;
     this.note = 0;
     this.touchesIndex = false;
+    this.#waitsForIndex = false;
     const isNeeded = entry !== ABSENT && this.#isNeeded(entry);
     if (type === OPERATION_PUT) {
       if (entry !== ABSENT && !isNeeded && this.fitsLocked(entry)) return true;
@@ -314,7 +318,10 @@ export class Shard extends ShardReader {
       this.block = this.takeBlockLocked();
       if (this.block === 0) return false;
       this.fillBlock(this.block);
-      this.touchesIndex = this.ordered !== undefined;
+      if (this.ordered !== undefined) {
+        this.#waitsForIndex = entry === ABSENT && this.ordered.pending.hasRoom(this.index, this.scratch.keyLength);
+        this.touchesIndex = !this.#waitsForIndex;
+      }
     } else {
       if (entry === ABSENT || E.isTombstone(this.region.words, entry)) return true;
       this.touchesIndex = this.ordered !== undefined && (isNeeded || this.region.words[entry + E.ENTRY_OLDER] === 0);
@@ -365,6 +372,7 @@ export class Shard extends ShardReader {
     if (this.note !== 0) giveNote(this.region, this.note);
     this.block = 0;
     this.note = 0;
+    this.#waitsForIndex = false;
   }
 
   giveNoteLocked(note: number): void {
@@ -419,7 +427,9 @@ export class Shard extends ShardReader {
       this.#endChange();
       this.control[this.entriesWord]++;
       this.#countEntry(block * 2, 1);
-      this.#indexScratch(block);
+      if (this.#waitsForIndex) (this.ordered as OrderedIndex).pending.add(this.index, block);
+      else this.#indexScratch(block);
+      this.#waitsForIndex = false;
       if (note !== 0) giveNote(region, note);
       return;
     }
@@ -559,7 +569,13 @@ export class Shard extends ShardReader {
     const { region, ordered } = this;
     const { words } = region;
     if (ordered !== undefined) {
-      ordered.lock();
+      try {
+        ordered.lockFor(this.index);
+      } catch (error) {
+        if (!(error instanceof FlashVectorError)) throw error;
+        // The write on whose way this is has taken effect, so it must not fail: the tombstone stays, too.
+        return;
+      }
       try {
         // Without memory for a changed leaf the tombstone stays, and goes with the next write of its key.
         if (!ordered.reserveLocked(0, 0)) return;

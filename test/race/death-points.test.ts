@@ -280,7 +280,7 @@ function cloneOf(handle: StoreHandle): StoreHandle {
     new Uint8Array(copy).set(new Uint8Array(buffer));
     return copy;
   };
-  const { kind, control, ring, staging, shards, index, marks } = handle;
+  const { kind, control, ring, staging, shards, index, marks, bell } = handle;
   return {
     kind,
     control: clone(control),
@@ -289,6 +289,7 @@ function cloneOf(handle: StoreHandle): StoreHandle {
     shards: shards.map(clone),
     index: clone(index),
     marks,
+    bell,
   };
 }
 

@@ -1,0 +1,307 @@
+/** New keys wait before they are put into the ordered index, and a thread puts them there: nobody may be able to tell. */
+
+import t from 'tap';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { FlashVectorError, open, type FlashVector } from '../../src/index.js';
+import * as L from '../../src/memory/layout.js';
+import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
+import { randomFrom, testSeed } from '../support/random.js';
+import { tempFolder } from '../support/temp.js';
+
+const key = (i: number): string => `key:${String(Math.imul(i, 0x9e3779b1) >>> 0).padStart(10, '0')}`;
+const indexerOf = (db: FlashVector): number => Atomics.load(new Int32Array(db.handle.control), L.CONTROL_INDEXER);
+
+/** All threads that this one has started. */
+const workers: Worker[] = [];
+process.on('worker', (worker: Worker) => workers.push(worker));
+
+/** Resolves when `isSo`, and fails the test when it is not so within some seconds. */
+async function until(t: Tap.Test, what: string, isSo: () => boolean): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!isSo()) {
+    if (performance.now() > deadline) {
+      t.fail(what);
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** Puts new keys as fast as it can, until the store has an indexer. @returns keys put */
+async function fillUntilIndexed(t: Tap.Test, db: FlashVector, from: number, state = L.INDEXER_ASSIGNED): Promise<number> {
+  let next = from;
+  while (indexerOf(db) !== state && next < from + 2_000_000) {
+    const last = next + 20_000;
+    let done: Promise<number> | undefined;
+    for (; next < last; next++) done = db.put(key(next), next);
+    await done;
+  }
+  t.equal(indexerOf(db), state);
+  return next;
+}
+
+function sameKeys(t: Tap.Test, db: FlashVector, count: number): void {
+  const expected = Array.from({ length: count }, (_, i) => key(i)).sort();
+  const found = [...db.keys()];
+  t.equal(found.length, count);
+  t.equal(
+    found.findIndex((k, i) => k !== expected[i]),
+    -1,
+    'the keys are there in order',
+  );
+}
+
+void t.test('whoever reads in order sees every key that was put before', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const integer = (below: number): number => Math.floor(random() * below);
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 2 });
+  const model = new Map<string, unknown>();
+  let waited = 0;
+  for (let round = 0; round < 150; round++) {
+    const writes: Promise<unknown>[] = [];
+    for (let i = integer(700); i >= 0; i--) {
+      const k = key(integer(20_000));
+      if (integer(5) === 0) {
+        model.delete(k);
+        writes.push(db.del(k));
+      } else {
+        // Longer than what is there: another block, to which the index has to lead.
+        const value = 'v'.repeat(integer(4) === 0 ? integer(2000) : 10);
+        model.set(k, value);
+        writes.push(db.put(k, value));
+      }
+    }
+    waited = Math.max(waited, db.stats().index.waitingKeys);
+    await Promise.all(writes);
+    const sorted = [...model.keys()].sort();
+    const from = key(integer(20_000));
+    switch (integer(6)) {
+      case 0:
+        t.same([...db.keys()], sorted);
+        break;
+      case 1:
+        t.same([...db.keys({ reverse: true, limit: 50 })], sorted.slice(-50).reverse());
+        break;
+      case 2:
+        t.equal(db.count({ gte: from }), sorted.filter((k) => k >= from).length);
+        break;
+      case 3: {
+        const snapshot = db.snapshot();
+        await db.put(`later${round}`, 1);
+        t.same([...snapshot.keys()], sorted);
+        snapshot.close();
+        await db.del(`later${round}`);
+        break;
+      }
+      case 4:
+        await db.transaction((tx) => {
+          t.same(
+            [...tx.keys({ lt: from })],
+            sorted.filter((k) => k < from),
+          );
+        });
+        break;
+      default:
+        await db.batch(sorted.slice(0, 20).map((k) => ({ type: 'del', key: k })));
+        for (const k of sorted.slice(0, 20)) model.delete(k);
+        t.equal([...db.keys({ limit: 1 })][0], sorted[20]);
+    }
+  }
+  t.ok(waited > 10, `${waited} keys waited at once`);
+  t.same(
+    [...db.entries()],
+    [...model].sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+  t.equal(db.stats().index.waitingKeys, 0);
+  await db.close();
+});
+
+void t.test('a store that is filled fast gets the indexer, which settles its keys', { timeout: 60_000 }, async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  await db.put('a', 1);
+  t.equal(indexerOf(db), L.INDEXER_NONE);
+  await db.del('a');
+  const count = await fillUntilIndexed(t, db, 0);
+  await until(t, 'only a few keys go on waiting', () => db.stats().index.waitingKeys < 16 * 64);
+  t.equal(db.stats().threads, 1, 'it is none of the threads that use the store');
+  sameKeys(t, db, count);
+
+  // It sleeps by and by, and is woken.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  let last: Promise<number> | undefined;
+  for (let i = count; i < count + 3000; i++) last = db.put(key(i), i);
+  await last;
+  await until(t, 'it is woken', () => db.stats().index.waitingKeys < 16 * 64);
+  sameKeys(t, db, count + 3000);
+
+  // One thread for all stores.
+  const other = await open(tempFolder(t), { durability: 'memory' });
+  const before = workers.length;
+  await fillUntilIndexed(t, other, 0);
+  t.equal(workers.length, before);
+  await other.close();
+  await db.close();
+});
+
+void t.test('an attached thread that writes fast makes the owner assign the indexer', { timeout: 60_000 }, async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  const index = new URL('../../src/index.js', import.meta.url).href;
+  const worker = new Worker(
+    `const { workerData } = require('node:worker_threads');
+     import(${JSON.stringify(index)}).then(async ({ attach }) => {
+       const db = await attach(workerData.handle);
+       const words = new Int32Array(workerData.handle.control);
+       let i = 0;
+       while (words[${L.CONTROL_INDEXER}] !== ${L.INDEXER_ASSIGNED} && i < 2000000) {
+         let last;
+         for (const end = i + 10000; i < end; i++) last = db.put('key' + i, i);
+         await last;
+       }
+       await db.close();
+     });`,
+    { eval: true, workerData: { handle: db.handle } },
+  );
+  await once(worker, 'exit');
+  t.equal(indexerOf(db), L.INDEXER_ASSIGNED);
+  const { entries } = db.stats();
+  t.equal([...db.keys()].length, entries);
+  await db.close();
+});
+
+void t.test('the indexer dies in the middle of its work', { timeout: 120_000 }, async (t) => {
+  const random = randomFrom(testSeed(t));
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 4 });
+  const words = new Int32Array(db.handle.control);
+  const slot = L.controlShape(4).threadAreaWord + L.INDEXER_SLOT * L.THREAD_WORDS + L.THREAD_ID;
+  let count = 0;
+  for (let round = 0; round < 8; round++) {
+    count = await fillUntilIndexed(t, db, count);
+    await until(t, 'the indexer has come', () => Atomics.load(words, slot) !== 0);
+    const id = Atomics.load(words, slot) - 1;
+    // A thread is announced a turn later.
+    await new Promise((resolve) => setImmediate(resolve));
+    const indexer = workers.find((worker) => worker.threadId === id);
+    if (indexer === undefined) throw new Error(`thread ${id} is none of ${workers.map(({ threadId }) => threadId).join(' ')}`);
+    const ended = once(indexer, 'exit');
+    const after = Math.floor(random() * 20);
+    let last: Promise<number> | undefined;
+    for (let i = 0; i < 20; i++) {
+      if (i === after) void indexer.terminate();
+      for (const end = count + 1000; count < end; count++) last = db.put(key(count), count);
+      await last;
+    }
+    await ended;
+    await until(t, 'it is buried, and the store knows', () => Atomics.load(words, slot) !== id + 1 && indexerOf(db) !== L.INDEXER_ASSIGNED);
+    sameKeys(t, db, count);
+  }
+  await db.close();
+});
+
+void t.test('at the memory cap every key can be read in order and removed', { timeout: 60_000 }, async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 4, maxMemoryBytes: 16 * 1024 * 1024 });
+  let waited = 0;
+  for (let round = 0; round < 3; round++) {
+    let count = 0;
+    let failure: unknown;
+    while (failure === undefined) {
+      const puts: Promise<unknown>[] = [];
+      for (const end = count + 100; count < end; count++) puts.push(db.put(key(count), 'v'));
+      waited = Math.max(waited, db.stats().index.waitingKeys);
+      const results = await Promise.allSettled(puts);
+      const failed = results.find((result) => result.status === 'rejected');
+      failure = failed?.reason;
+    }
+    t.match(failure, { code: 'FV_MEMORY_FULL' });
+    const { entries } = db.stats();
+    t.ok(entries > 20_000, `${entries} entries`);
+    const keys = [...db.keys()];
+    t.equal(keys.length, entries);
+    for (let i = 0; i < keys.length; i += 500) await Promise.all(keys.slice(i, i + 500).map((k) => db.del(k)));
+    t.equal(db.stats().entries, 0);
+    t.same([...db.keys()], []);
+  }
+  t.ok(waited > 0, `${waited} keys waited at once`);
+  await db.close();
+});
+
+void t.test('counts of waiting keys wrap', (t) => {
+  for (const start of [0x7fff_ff80, -0x40]) {
+    const core = emptyCore(1);
+    const index = indexOf(core);
+    const line = L.shardWord(0);
+    for (const word of [L.SHARD_PENDING_ADDED, L.SHARD_PENDING_SETTLED]) core.words[line + word] = start;
+    core.words[line + L.SHARD_PENDING_ALLOWED] = (start + L.PENDING_SLOTS) | 0;
+    for (let i = 0; i < 2000; i++) {
+      put(core, key(i));
+      if (i % 190 === 189) {
+        t.equal(index.pending.waiting(0), 190);
+        index.settle();
+        t.ok(index.pending.isEmpty);
+      }
+    }
+    index.settle();
+    t.equal(checkTree(core), 2000);
+  }
+  t.end();
+});
+
+void t.test('a queue that is full is settled by who puts the next key', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  index.lockFor(0);
+  index.unlock();
+  for (let i = 0; i < L.PENDING_SLOTS; i++) put(core, key(i));
+  t.equal(index.pending.waiting(0), L.PENDING_SLOTS);
+  t.notOk(index.pending.hasRoom(0, 5));
+  index.lockFor(0);
+  index.unlock();
+  t.ok(index.pending.hasRoom(0, 5));
+  t.notOk(index.pending.hasRoom(0, 1000), 'long keys do not wait');
+  t.equal(checkTree(core), L.PENDING_SLOTS);
+  t.end();
+});
+
+void t.test('without memory for the index keys go on waiting, and are there later', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  index.lockFor(0);
+  index.unlock();
+  for (let i = 0; i < L.PENDING_SLOTS; i++) put(core, key(i));
+  const reserve = index.reserveLocked.bind(index);
+  index.reserveLocked = () => false;
+  t.throws(() => index.settle(), { code: 'FV_MEMORY_FULL' });
+  const waiting = index.pending.waiting(0);
+  t.ok(waiting > 0 && waiting < L.PENDING_SLOTS, `${waiting} go on waiting`);
+  t.throws(() => index.lockFor(0), { code: 'FV_MEMORY_FULL' });
+  t.equal(core.words[L.CONTROL_INDEX_LOCK], 0, 'and nothing is locked');
+  index.reserveLocked = reserve;
+  index.settle();
+  t.equal(checkTree(core), L.PENDING_SLOTS);
+  t.end();
+});
+
+void t.test('a tombstone that cannot be removed for want of the lock stays, and fails no write', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const [shard] = core.shards;
+  core.words[L.CONTROL_SNAPSHOT_COUNT] = 1;
+  core.control.storeLsn(L.CONTROL_SNAPSHOT_NEWEST, 1_000_000);
+  core.control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, 1);
+  put(core, 'key');
+  del(core, 'key');
+  t.ok(shard.hasVersions());
+  core.words[L.CONTROL_SNAPSHOT_COUNT] = 0;
+  const lockFor = index.lockFor.bind(index);
+  index.lockFor = () => {
+    throw new FlashVectorError('FV_TIMEOUT', 'the index lock is held');
+  };
+  t.equal(shard.reclaimLocked(10), 1);
+  t.notOk(shard.hasVersions());
+  index.lockFor = lockFor;
+  t.equal(checkTree(core), 1, 'the tombstone stays');
+  put(core, 'key');
+  del(core, 'key');
+  t.equal(checkTree(core), 0);
+  t.end();
+});

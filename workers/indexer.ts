@@ -1,0 +1,106 @@
+/** The indexer's thread (src/engine/indexer.ts): puts waiting keys into ordered indexes, a few at a time. */
+
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { FlashVectorError } from '../src/base/errors.js';
+import { Bell } from '../src/memory/bell.js';
+import { Control } from '../src/memory/control.js';
+import * as L from '../src/memory/layout.js';
+import { Region } from '../src/memory/region.js';
+import { claimSlot, freeSlot } from '../src/memory/registry.js';
+import { systemThreadId } from '../src/platform/thread-life.js';
+import { OrderedIndex } from '../src/table/ordered-index.js';
+
+export type IndexerMessage =
+  | { kind: 'store'; control: SharedArrayBuffer; shards: SharedArrayBuffer[]; index: SharedArrayBuffer }
+  | { kind: 'end' };
+
+interface Store {
+  control: Control;
+  index: OrderedIndex;
+}
+
+/** Fewer waiting keys of a shard are left to gather. */
+const LEAST = 64;
+/** A writer adds some hundred keys to a queue of 256 meanwhile; a shorter nap wakes more often than it brings. */
+const NAP_MS = 0.5;
+/** Naps in a row after which it sleeps until somebody rings. */
+const NAPS_MAX = 10;
+const SLEEP_MS = 1000;
+
+const bell = new Bell(workerData as SharedArrayBuffer);
+const stores = new Set<Store>();
+let isEnding = false;
+
+function receive(): void {
+  if (parentPort === null) return;
+  for (let received = receiveMessageOnPort(parentPort); received !== undefined; received = receiveMessageOnPort(parentPort)) {
+    const message = received.message as IndexerMessage;
+    if (message.kind === 'end') {
+      isEnding = true;
+      continue;
+    }
+    const control = new Control(message.control);
+    claimSlot(control, L.INDEXER_SLOT, systemThreadId());
+    const regions = message.shards.map((buffer) => new Region(buffer, control.words));
+    stores.add({ control, index: new OrderedIndex(new Region(message.index, control.words, true, true), regions, L.INDEXER_SLOT + 1) });
+  }
+}
+
+function drop(store: Store): void {
+  stores.delete(store);
+  freeSlot(store.control, L.INDEXER_SLOT);
+}
+
+/** Goes over the shards of a store once. @returns whether there was something to do */
+function settle({ index }: Store): boolean {
+  const { pending } = index;
+  let found = false;
+  for (let shard = 0; shard < index.regions.length; shard++) {
+    if (pending.waiting(shard) < LEAST) continue;
+    found = true;
+    index.lock();
+    try {
+      pending.settleLocked(shard);
+    } finally {
+      index.unlock();
+    }
+  }
+  return found;
+}
+
+function settleAll(): boolean {
+  let found = false;
+  for (const store of stores) {
+    if (store.control.status >= L.STATUS_CLOSED) {
+      drop(store);
+      continue;
+    }
+    try {
+      if (settle(store)) found = true;
+    } catch (error) {
+      if (!(error instanceof FlashVectorError)) throw error;
+      // The lock's holder is stuck, or the system has no memory: who writes or reads meets the same, and can say so.
+      Atomics.store(store.control.words, L.CONTROL_INDEXER, L.INDEXER_NONE);
+      drop(store);
+    }
+  }
+  return found;
+}
+
+function run(): void {
+  let naps = 0;
+  for (;;) {
+    receive();
+    if (isEnding) break;
+    if (settleAll()) {
+      naps = 0;
+    } else if (++naps < NAPS_MAX) {
+      bell.nap(NAP_MS);
+    } else {
+      bell.sleep(SLEEP_MS, settleAll);
+    }
+  }
+  for (const store of stores) drop(store);
+}
+
+run();
