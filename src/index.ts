@@ -20,7 +20,8 @@ export type {
   TransactionOptions,
   WriteOptions,
 } from './base/options.js';
-export type { BatchOperation, FlashVector, Replacement } from './engine/database.js';
+export type { BatchOperation, FlashVector } from './engine/database.js';
+export type { Replacement } from './engine/modify.js';
 export type { AnyKey, Entry, Key } from './engine/key.js';
 export type { Range } from './engine/range.js';
 export type { Change, ChangesOptions } from './engine/changes.js';

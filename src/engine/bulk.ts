@@ -25,7 +25,7 @@ import type { AnyKey } from './key.js';
 import { RangeReader, type Bounds } from './range.js';
 import type { View } from '../table/shard-reader.js';
 import type { Views } from './views.js';
-import type { Guard } from './writer.js';
+import type { Guard } from './batch-writer.js';
 
 /** Entries and bytes after which a batch is written. */
 const BATCH_ENTRIES = 256;

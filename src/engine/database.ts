@@ -10,7 +10,6 @@ import {
   checkDeleteOptions,
   checkLoadOptions,
   checkPutOptions,
-  checkReplacement,
   checkTransactionOptions,
   checkTtl,
   checkWriteOptions,
@@ -27,13 +26,15 @@ import * as M from '../memory/metrics.js';
 import { addExpiry } from '../table/expiry.js';
 import { encodeKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
+import type { Guard } from './batch-writer.js';
 import { clearRange, loadEntries, type LoadOptions } from './bulk.js';
 import { ChainedBatch } from './chained-batch.js';
 import { checkChangesOptions, followChanges, type Change, type ChangeSource, type ChangesOptions } from './changes.js';
 import type { CheckpointStats } from './checkpoints.js';
 import type { Core } from './core.js';
 import type { StoreHandle } from './handle.js';
-import type { AnyKey, Entry, Key } from './key.js';
+import { copyOfKey, type AnyKey, type Entry, type Key } from './key.js';
+import { Modifications, type Modifier, type Replacement } from './modify.js';
 import { exposeMetrics } from './prometheus.js';
 import { checkRange, type Range } from './range.js';
 import { StoreReads } from './store-reads.js';
@@ -41,14 +42,12 @@ import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
 import { CONFLICT, DEFER, conflictError, isDeferred, type Condition } from './write-result.js';
-import type { Guard, Writer } from './writer.js';
+import type { Writer } from './writer.js';
 
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
 
 const DURABILITIES: Record<Durability, number> = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
 const PUT_SAMPLE_MASK = 15;
-/** Tries of `update` against other writers of the same key before it gives up with FV_CONFLICT. */
-const UPDATE_ATTEMPTS = 1000;
 
 /** What differs between the owner's object and that of an attached thread. */
 export interface Lifecycle {
@@ -64,6 +63,7 @@ export interface Lifecycle {
 export class FlashVector extends StoreReads implements AsyncDisposable {
   readonly #writer: Writer;
   readonly #lifecycle: Lifecycle;
+  readonly #modifications: Modifications;
   #puts = 0;
   #closed: Promise<void> | undefined;
   readonly #writable = (): void => this.#checkWritable();
@@ -73,6 +73,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     super(core, isCached);
     this.#writer = writer;
     this.#lifecycle = lifecycle;
+    this.#modifications = new Modifications(core, writer, this.counters, (key) => this.readEntry(key));
   }
 
   // Writing -----------------------------------------------------------------------------------
@@ -283,7 +284,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const copy = copyOfKey(key);
       const writer = this.#writer;
       const result = {} as { value: V };
-      const run = (patienceMs: number): number => this.#tryUpdate(copy, fn, durability, patienceMs, result);
+      const run = (patienceMs: number): number => this.#modifications.tryUpdate(copy, fn, durability, patienceMs, result);
       const lsn = writer.deferring ? DEFER : run(0);
       if (lsn === CONFLICT) return Promise.reject(conflictError());
       const acknowledged = isDeferred(lsn) ? writer.defer(durability, run) : writer.acks.join(lsn, durability);
@@ -291,28 +292,6 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     } catch (error) {
       return Promise.reject(error);
     }
-  }
-
-  #tryUpdate<V>(key: AnyKey, fn: (value: V | undefined) => V, durability: number, patienceMs: number, result: { value: V }): number {
-    const core = this.core;
-    for (let attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
-      const entry = this.readEntry(key);
-      const value = fn(entry?.value as V | undefined);
-      core.codec.prepare(value);
-      encodeKey(core.scratch, key);
-      core.codec.place(value);
-      addExpiry(core.scratch, entry?.expiresAt ?? 0);
-      const lsn = this.#writer.tryWrite(OPERATION_PUT, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
-      if (lsn === CONFLICT) continue;
-      if (lsn > 0) {
-        result.value = value;
-        this.counters[M.COUNTER_PUTS]++;
-        this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
-      }
-      return lsn;
-    }
-    this.counters[M.COUNTER_CONFLICTS]++;
-    return CONFLICT;
   }
 
   /**
@@ -335,45 +314,16 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
       const writer = this.#writer;
       if (!writer.deferring) {
-        const lsn = this.#tryModify(key, fn as Modifier, durability, 0);
+        const lsn = this.#modifications.tryModify(key, fn as Modifier, durability, 0);
         if (lsn === 0) return Promise.resolve(0);
         if (lsn === CONFLICT) return Promise.reject(conflictError());
         if (!isDeferred(lsn)) return writer.acks.join(lsn, durability);
       }
       const copy = copyOfKey(key) as Key;
-      return writer.defer(durability, (patienceMs) => this.#tryModify(copy, fn as Modifier, durability, patienceMs));
+      return writer.defer(durability, (patienceMs) => this.#modifications.tryModify(copy, fn as Modifier, durability, patienceMs));
     } catch (error) {
       return Promise.reject(error);
     }
-  }
-
-  #tryModify(key: Key, fn: Modifier, durability: number, patienceMs: number): number {
-    const core = this.core;
-    for (let attempt = 0; attempt < UPDATE_ATTEMPTS; attempt++) {
-      const entry = this.readEntry(key);
-      const replacement = fn(entry);
-      if (replacement === undefined || (replacement === null && entry === undefined)) return 0;
-      const type = replacement === null ? OPERATION_DELETE : OPERATION_PUT;
-      if (replacement === null) {
-        core.encodeDelete(key);
-      } else {
-        checkReplacement(replacement);
-        const { value, ttl, expiresAt } = replacement;
-        core.codec.prepare(value);
-        encodeKey(core.scratch, key);
-        core.codec.place(value);
-        addExpiry(core.scratch, ttl === undefined ? (expiresAt ?? 0) : core.clock.momentIn(ttl));
-      }
-      const lsn = this.#writer.tryWrite(type, entry === undefined ? 'absent' : entry.lsn, durability, patienceMs);
-      if (lsn === CONFLICT) continue;
-      if (lsn > 0) {
-        this.counters[replacement === null ? M.COUNTER_DELETES : M.COUNTER_PUTS]++;
-        this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
-      }
-      return lsn;
-    }
-    this.counters[M.COUNTER_CONFLICTS]++;
-    return CONFLICT;
   }
 
   /**
@@ -637,21 +587,6 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     if (status === L.STATUS_READONLY && this.#closed === undefined) throw this.core.control.readonlyError();
     throw this.core.control.closedError();
   }
-}
-
-/** What takes the place of an entry; see `FlashVector.modify`. */
-export interface Replacement {
-  value: unknown;
-  ttl?: number;
-  expiresAt?: number;
-}
-
-type Modifier = (entry: Entry | undefined) => Replacement | null | undefined;
-
-/** A key that stays as it is although the caller goes on to change what it gave. */
-function copyOfKey(key: AnyKey): AnyKey {
-  if (key instanceof Uint8Array) return Uint8Array.prototype.slice.call(key);
-  return Array.isArray(key) ? ([...key] as AnyKey) : key;
 }
 
 function conditionOf(options: PutOptions): Condition {

@@ -15,3 +15,9 @@ export interface Entry<V = unknown> {
   /** When it expires, in ms since 1970; absent where it does not. */
   expiresAt?: number;
 }
+
+/** A key that stays as it is although the caller goes on to change what it gave. */
+export function copyOfKey(key: AnyKey): AnyKey {
+  if (key instanceof Uint8Array) return Uint8Array.prototype.slice.call(key);
+  return Array.isArray(key) ? ([...key] as AnyKey) : key;
+}

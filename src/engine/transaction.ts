@@ -32,7 +32,8 @@ import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, t
 import { entryOf } from './snapshot.js';
 import type { Lease, Views } from './views.js';
 import { CONFLICT, DEFER, conflictError, isDeferred } from './write-result.js';
-import { type Guard, type Writer } from './writer.js';
+import type { Guard } from './batch-writer.js';
+import type { Writer } from './writer.js';
 
 export const TRANSACTION_RETRIES = 100;
 /** Retries after which a transaction waits for some milliseconds, at random, before it tries again. */

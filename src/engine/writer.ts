@@ -13,8 +13,7 @@
  * `try…` functions return an LSN, DEFER or CONFLICT, and throw what the caller is to be rejected with.
  */
 
-import { FlashVectorError, assert } from '../base/errors.js';
-import { lsnFrom } from '../base/lsn.js';
+import { FlashVectorError } from '../base/errors.js';
 import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
@@ -29,21 +28,13 @@ import type { Shard } from '../table/shard.js';
 import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import { Acks } from './acks.js';
 import type { EncodedBatch } from './batch.js';
+import { BatchWriter, RECLAIM_MAX, type Guard } from './batch-writer.js';
 import type { Core } from './core.js';
 import { DeferredWrites } from './deferred-writes.js';
 import { Evictor } from './evictor.js';
+import { StagedRecords } from './staged-records.js';
 import { CONFLICT, DEFER, DEFER_LOCK, type Condition } from './write-result.js';
 
-/** What must hold, once all locks are taken, for a batch to be written. */
-export interface Guard {
-  /** Key hashes whose shards are locked beside those of the batch. */
-  readonly hashes: readonly number[];
-  readonly needsAllShards: boolean;
-  holdsLocked(): boolean;
-}
-
-/** Old versions that a write frees on its way, if they are needed no more: more than it can add. */
-const RECLAIM_MAX = 4;
 /** The same where there is no memory left. */
 const RECLAIM_FULL_MAX = 256;
 /** So many full queues of new keys settled by one thread within FULL_WITHIN_MS, some 40,000 keys a second, are work for the indexer. */
@@ -58,10 +49,8 @@ export class Writer {
   readonly #self: number;
   readonly #deferred: DeferredWrites;
   readonly #evictor: Evictor | undefined;
-  /** Of the batch being written, by shard: whether it is locked, keys that it may insert, and the least slots free where it does. */
-  readonly #wanted: Uint8Array;
-  readonly #insertions: Int32Array;
-  readonly #leastSlots: Int32Array;
+  readonly #staged: StagedRecords;
+  readonly #batches: BatchWriter;
   #wantsIndexer = false;
   /** When this thread last had settled FULL_QUEUES. */
   #settledSinceMs = -Infinity;
@@ -70,13 +59,12 @@ export class Writer {
     this.#core = core;
     this.#words = core.words;
     this.#self = core.slot + 1;
+    this.#staged = new StagedRecords(core);
+    this.#batches = new BatchWriter(core, this.#staged);
     this.acks = new Acks(core.control, core.metrics);
     this.#deferred = new DeferredWrites(core, this.acks, () => this.relieve());
     if (core.words[L.CONTROL_EVICTION] !== L.EVICTION_NONE)
       this.#evictor = new Evictor(core, (condition) => this.#tryWrite(R.OPERATION_DELETE, condition, R.DURABILITY_MEMORY, 0));
-    this.#wanted = new Uint8Array(core.shards.length);
-    this.#insertions = new Int32Array(core.shards.length);
-    this.#leastSlots = new Int32Array(core.shards.length);
   }
 
   /** Whether new writes have to queue behind deferred ones. */
@@ -328,7 +316,7 @@ export class Writer {
   #tryStaged(shard: Shard, type: number, bytes: number, condition: Condition, durability: number, patienceMs: number): number {
     const core = this.#core;
     const scratch = core.scratch;
-    const staged = this.#stage(bytes);
+    const staged = this.#staged.take(bytes);
     if (staged === 0) return DEFER;
     let block = 0;
     let lsn = DEFER;
@@ -392,7 +380,7 @@ export class Writer {
         if (ordered !== undefined && !ordered.reserveLocked(entry === ABSENT ? 1 : 0, core.scratch.keyLength)) throw memoryFull();
         at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
         if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
-        const lsn = this.#publishStaged(at, staged, bytes, durability);
+        const lsn = this.#staged.publish(at, staged, bytes, durability);
         if (isPut) shard.block = block;
         shard.applyLocked(type, entry, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
         return lsn;
@@ -418,30 +406,6 @@ export class Writer {
     }
   }
 
-  /** Takes staging room for a record. @returns its unit, or 0 to defer @throws FlashVectorError FV_MEMORY_FULL */
-  #stage(bytes: number): number {
-    const unit = this.#core.staging.take(bytes);
-    if (unit === -1) throw memoryFull();
-    return unit;
-  }
-
-  /** Completes a staged record's header, binds it to its place in the ring and publishes it. */
-  #publishStaged(at: number, staged: number, bytes: number, durability: number): number {
-    const { ring, staging } = this.#core;
-    const record = staged * 2 + STAGED_RECORD_WORD;
-    const words = staging.region.words;
-    words[record + R.RECORD_LENGTH] = bytes;
-    words[record + R.RECORD_STATE] = R.recordState(R.KIND_WRITE, durability, R.STATE_PUBLISHED);
-    words[record + R.RECORD_LSN_LOW] = ring.words[at + R.RECORD_LSN_LOW];
-    words[record + R.RECORD_LSN_HIGH] = ring.words[at + R.RECORD_LSN_HIGH];
-    const body = ring.bodyAt(at);
-    ring.words[body] = staged + STAGED_RECORD_WORD / 2;
-    ring.words[body + 1] = bytes / 8;
-    staging.bind(staged, ring.position, ring.words[at + R.RECORD_LSN_LOW], ring.words[at + R.RECORD_LSN_HIGH]);
-    ring.publish(at, R.KIND_STAGED, durability);
-    return ring.lsnAt(at);
-  }
-
   // Batches -----------------------------------------------------------------------------------
 
   /**
@@ -449,185 +413,15 @@ export class Writer {
    * @param guard CONFLICT when it does not hold
    */
   tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
-    if (this.#evictor === undefined) return this.#tryBatch(batch, durability, patienceMs, guard);
+    if (this.#evictor === undefined) return this.#batches.tryBatch(batch, durability, patienceMs, guard);
     try {
-      const lsn = this.#tryBatch(batch, durability, patienceMs, guard);
+      const lsn = this.#batches.tryBatch(batch, durability, patienceMs, guard);
       this.#evictor.succeeded();
       return lsn;
     } catch (error) {
       const { shards, shardMask } = this.#core;
       return this.#makeRoom(error, [...new Set(batch.hashes.map((hash) => shards[hash & shardMask]))]);
     }
-  }
-
-  #tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
-    const core = this.#core;
-    const bytes = R.recordBytes(batch.length);
-    const isStaged = bytes > core.ring.inlineBytesMax;
-    const staged = isStaged ? this.#stage(bytes) : 0;
-    if (isStaged && staged === 0) return DEFER;
-    if (isStaged) {
-      // Copied while no lock is held and no place in the ring waits for it.
-      const region = core.staging.region;
-      copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
-    }
-    let lsn = DEFER;
-    const locked = this.#lockShards(batch, guard, patienceMs);
-    try {
-      if (locked === undefined) return DEFER_LOCK;
-      lsn = guard !== undefined && !guard.holdsLocked() ? CONFLICT : this.#commitBatchLocked(batch, locked, staged, bytes, durability);
-      for (const shard of locked) if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
-    } finally {
-      if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
-      if (isStaged && lsn <= 0) core.staging.abandon(staged);
-    }
-    if (lsn > 0) core.ring.wakeLog(durability);
-    return lsn;
-  }
-
-  /** Logs and applies a batch, all of whose shards are locked. @param staged unit of the staged record, or 0 */
-  #commitBatchLocked(batch: EncodedBatch, locked: readonly Shard[], staged: number, bytes: number, durability: number): number {
-    const core = this.#core;
-    const { ring, index } = core;
-    const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
-    const blocks: number[] = [];
-    const notes: number[] = [];
-    let at = NO_ROOM;
-    try {
-      this.#takeBlocks(batch, blocks, notes);
-      index?.lock();
-      try {
-        if (index !== undefined) {
-          for (const shard of locked) index.pending.settleLocked(shard.index);
-          if (!this.#reserveIndexLocked(batch, index)) throw memoryFull();
-        }
-        at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
-        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
-        const low = ring.words[at + R.RECORD_LSN_LOW];
-        const high = ring.words[at + R.RECORD_LSN_HIGH];
-        if (staged !== 0) {
-          this.#publishStaged(at, staged, bytes, durability);
-        } else {
-          copyBody(batch, ring.bytes, ring.words, ring.bodyAt(at));
-          ring.publish(at, R.KIND_WRITE, durability);
-        }
-        this.#applyBatch(batch, locked, blocks, notes, low, high);
-        ring.applied();
-        return lsnFrom(low, high);
-      } finally {
-        index?.unlock();
-      }
-    } finally {
-      if (at < 0) this.#giveBlocks(batch, blocks, notes);
-    }
-  }
-
-  #reserveIndexLocked(batch: EncodedBatch, index: OrderedIndex): boolean {
-    let puts = 0;
-    for (let i = 0; i < batch.count; i++) if (batch.typeOf(i) === R.OPERATION_PUT) puts++;
-    if (index.reserveLocked(puts, batch.keyBytesMax)) return true;
-    // Not for every put, then: for those of new keys, and as many as the batch deletes and may put again.
-    const { scratch, shards, shardMask } = this.#core;
-    let insertions = 0;
-    for (let i = 0; i < batch.count; i++) {
-      batch.load(i, scratch);
-      const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
-      if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) insertions++;
-    }
-    return index.reserveLocked(Math.min(insertions, puts), batch.keyBytesMax);
-  }
-
-  /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
-  #lockShards(batch: EncodedBatch, guard: Guard | undefined, patienceMs: number): Shard[] | undefined {
-    const { shards, shardMask } = this.#core;
-    const wanted = this.#wanted;
-    wanted.fill(guard?.needsAllShards === true ? 1 : 0);
-    for (const hash of batch.hashes) wanted[hash & shardMask] = 1;
-    if (guard !== undefined) for (const hash of guard.hashes) wanted[hash & shardMask] = 1;
-    const locked: Shard[] = [];
-    for (let index = 0; index <= shardMask; index++) {
-      if (wanted[index] === 0) continue;
-      const shard = shards[index];
-      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) {
-        for (const held of locked) releaseWrite(this.#words, held.lockWord);
-        return undefined;
-      }
-      shard.region.sync();
-      locked.push(shard);
-    }
-    return locked;
-  }
-
-  /**
-   * Takes a block for every put, and sees to it that the tables can grow. Every put gets one although
-   * some could overwrite in place: an earlier operation of the batch may change what they find. While a snapshot is open every
-   * operation gets a note for the version that it may supersede, and every delete a tombstone.
-   */
-  #takeBlocks(batch: EncodedBatch, blocks: number[], notes: number[]): void {
-    const { scratch, shards, shardMask } = this.#core;
-    const withVersions = this.#words[L.CONTROL_SNAPSHOT_COUNT] !== 0;
-    const insertions = this.#insertions.fill(0);
-    const leastSlots = this.#leastSlots;
-    for (let i = 0; i < batch.count; i++) {
-      blocks.push(0);
-      notes.push(0);
-      const isPut = batch.typeOf(i) === R.OPERATION_PUT;
-      if (!isPut && !withVersions) continue;
-      batch.load(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      if (isPut) {
-        // A key that is there now may be deleted by the batch before it is put again: count every put.
-        const slots = shard.slotsFreeLocked();
-        if (insertions[shard.index]++ === 0 || slots < leastSlots[shard.index]) leastSlots[shard.index] = slots;
-        blocks[i] = shard.takeBlockLocked();
-        if (blocks[i] !== 0) shard.fillBlock(blocks[i]);
-      } else {
-        blocks[i] = shard.takeTombstoneLocked();
-      }
-      if (blocks[i] === 0) throw memoryFull();
-      if (!withVersions) continue;
-      notes[i] = shard.takeNoteLocked();
-      if (notes[i] === 0) throw memoryFull();
-    }
-    // Where every segment has slots for the whole batch nothing needs to grow.
-    for (let index = 0; index <= shardMask; index++) {
-      const count = insertions[index];
-      if (count > 0 && leastSlots[index] < count && !shards[index].reserveInsertionsLocked(count)) throw memoryFull();
-    }
-  }
-
-  #giveBlocks(batch: EncodedBatch, blocks: readonly number[], notes: readonly number[]): void {
-    const { scratch, shards, shardMask } = this.#core;
-    for (let i = 0; i < blocks.length; i++) {
-      if (blocks[i] === 0 && notes[i] === 0) continue;
-      batch.load(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      shard.block = blocks[i];
-      shard.note = notes[i];
-      shard.giveBackLocked();
-    }
-  }
-
-  #applyBatch(batch: EncodedBatch, locked: readonly Shard[], blocks: number[], notes: number[], low: number, high: number): void {
-    const { scratch, shards, shardMask } = this.#core;
-    for (const shard of locked) shard.openChangeLocked();
-    for (let i = 0; i < batch.count; i++) {
-      batch.load(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      const entry = shard.table.locate(scratch);
-      const type = batch.typeOf(i);
-      shard.block = blocks[i];
-      shard.note = notes[i];
-      if (type !== R.OPERATION_PUT) {
-        if (entry === ABSENT) shard.giveBackLocked();
-      } else if (entry === ABSENT) {
-        assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
-      } else if (shard.overwritesLocked(entry)) {
-        shard.giveBackLocked();
-      }
-      shard.applyLocked(type, entry, low, high);
-    }
-    for (const shard of locked) shard.closeChangeLocked();
   }
 
   // Deferred writes ---------------------------------------------------------------------------
@@ -676,9 +470,4 @@ function holds(shard: Shard, entry: number, condition: 'absent' | number): boole
   if (condition === 'absent') return !shard.isLiveLocked(entry);
   if (condition < 0) return entry !== ABSENT && shard.lsnLocked(entry) === -condition;
   return shard.isLiveLocked(entry) && shard.lsnLocked(entry) === condition;
-}
-
-function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: number): void {
-  batch.bytes.copy(bytes, to * 4, 0, batch.length * 4);
-  if ((batch.length & 1) !== 0) words[to + batch.length] = 0;
 }

@@ -16,6 +16,7 @@ import {
   EXPIRY_BYTES,
   KEY_FLAGS_MASK,
   KEY_LENGTH_MASK,
+  OPERATION_HEADER_WORDS,
   VALUE_TYPE_MASK,
   VALUE_TYPE_SHIFT,
   wordsOf,
@@ -504,9 +505,57 @@ export class ShardReader {
     });
     return true;
   }
+
+  // Under the write lock ----------------------------------------------------------------------
+
+  /** Value of an entry that `locate` found. */
+  valueLocked(entry: number): unknown {
+    const value = this.capture(entry, Atomics.load(this.control, this.versionWord), 0);
+    return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
+  }
+
+  /** Whether what `locate` found has a value: it is there, not deleted, not expired. */
+  isLiveLocked(entry: number): boolean {
+    return entry !== ABSENT && this.isVisible(entry, 0) === true;
+  }
+
+  /** LSN of what `locate` found; 0 where it is absent, deleted, or had expired at `nowMs`. */
+  liveLsnLocked(entry: number, nowMs: number): number {
+    return entry !== ABSENT && this.isVisible(entry, nowMs) === true ? this.lsnLocked(entry) : 0;
+  }
+
+  /** Puts the value of an entry that `locate` found into the scratch, behind its key, without its expiry. */
+  loadValueLocked(entry: number): void {
+    const { scratch, region } = this;
+    const { words, bytes } = region;
+    const meta = words[entry];
+    const prefix = (meta & EXPIRES_BIT) === 0 ? 0 : EXPIRY_BYTES;
+    const length = words[entry + E.ENTRY_VALUE_LENGTH] - prefix;
+    const start = (entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4 + prefix;
+    scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    scratch.valueLength = length;
+    if (length > INLINE_VALUE_BYTES_MAX) {
+      scratch.valueBytes = copyOut(bytes, start, length);
+      return;
+    }
+    scratch.valueBytes = null;
+    bytes.copy(scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, start, start + wordsOf(length) * 4);
+  }
+
+  /** Expiry of an entry that `locate` found, in ms; 0 for never. */
+  expiryLocked(entry: number): number {
+    const words = this.region.words;
+    if ((words[entry] & EXPIRES_BIT) === 0) return 0;
+    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(words[entry] & KEY_LENGTH_MASK);
+    return floatOf(words[at], words[at + 1]);
+  }
+
+  lsnLocked(entry: number): number {
+    return lsnFrom(this.region.words[entry + E.ENTRY_LSN_LOW], this.region.words[entry + E.ENTRY_LSN_HIGH]);
+  }
 }
 
-export function copyOut(bytes: Buffer, start: number, length: number): Buffer {
+function copyOut(bytes: Buffer, start: number, length: number): Buffer {
   const copy = Buffer.allocUnsafeSlow(length);
   bytes.copy(copy, 0, start, start + length);
   return copy;
@@ -515,7 +564,7 @@ export function copyOut(bytes: Buffer, start: number, length: number): Buffer {
 const floatWords = new Int32Array(2);
 const floatValue = new Float64Array(floatWords.buffer);
 
-export function floatOf(low: number, high: number): number {
+function floatOf(low: number, high: number): number {
   floatWords[0] = low;
   floatWords[1] = high;
   return floatValue[0];

@@ -9,7 +9,6 @@ import { FlashVectorError, assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import {
   ENTRY_FLAGS_SHIFT,
-  EXPIRY_BYTES,
   KEY_LENGTH_MASK,
   OPERATION_HEADER_WORDS,
   OPERATION_PUT,
@@ -36,8 +35,7 @@ import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
 import { KeyProbe } from './key-probe.js';
 import type { OrderedIndex } from './ordered-index.js';
-import { INLINE_VALUE_BYTES_MAX } from './scratch.js';
-import { EXPIRES_BIT, INVISIBLE, PACKED, ShardReader, WORD_COPY_MAX, copyOut, floatOf, type ShardContext } from './shard-reader.js';
+import { EXPIRES_BIT, ShardReader, WORD_COPY_MAX, type ShardContext } from './shard-reader.js';
 import { dropFirstNote, firstUnneeded, giveNote, pushNote, rebuildNotes, takeNote, type VersionNote } from './versions.js';
 
 /** What is in use in a shard that is being repaired. */
@@ -149,52 +147,6 @@ export class Shard extends ShardReader {
     if (this.#changeOpen) return;
     const control = this.control;
     storeRelease(control, this.versionWord, (control[this.versionWord] + 1) | 0);
-  }
-
-  /** Value of an entry that `locate` found. */
-  valueLocked(entry: number): unknown {
-    const value = this.capture(entry, Atomics.load(this.control, this.versionWord), 0);
-    return value === PACKED ? this.decode() : value === INVISIBLE ? undefined : value;
-  }
-
-  /** Whether what `locate` found has a value: it is there, not deleted, not expired. */
-  isLiveLocked(entry: number): boolean {
-    return entry !== ABSENT && this.isVisible(entry, 0) === true;
-  }
-
-  /** LSN of what `locate` found; 0 where it is absent, deleted, or had expired at `nowMs`. */
-  liveLsnLocked(entry: number, nowMs: number): number {
-    return entry !== ABSENT && this.isVisible(entry, nowMs) === true ? this.lsnLocked(entry) : 0;
-  }
-
-  /** Puts the value of an entry that `locate` found into the scratch, behind its key, without its expiry. */
-  loadValueLocked(entry: number): void {
-    const { scratch, region } = this;
-    const { words, bytes } = region;
-    const meta = words[entry];
-    const prefix = (meta & EXPIRES_BIT) === 0 ? 0 : EXPIRY_BYTES;
-    const length = words[entry + E.ENTRY_VALUE_LENGTH] - prefix;
-    const start = (entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4 + prefix;
-    scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
-    scratch.valueLength = length;
-    if (length > INLINE_VALUE_BYTES_MAX) {
-      scratch.valueBytes = copyOut(bytes, start, length);
-      return;
-    }
-    scratch.valueBytes = null;
-    bytes.copy(scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, start, start + wordsOf(length) * 4);
-  }
-
-  /** Expiry of an entry that `locate` found, in ms; 0 for never. */
-  expiryLocked(entry: number): number {
-    const words = this.region.words;
-    if ((words[entry] & EXPIRES_BIT) === 0) return 0;
-    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(words[entry] & KEY_LENGTH_MASK);
-    return floatOf(words[at], words[at + 1]);
-  }
-
-  lsnLocked(entry: number): number {
-    return lsnFrom(this.region.words[entry + E.ENTRY_LSN_LOW], this.region.words[entry + E.ENTRY_LSN_HIGH]);
   }
 
   /** Bytes of the entry that the operation in the scratch makes. */
