@@ -30,6 +30,11 @@ const DEATHS = 4000;
 
 class Death extends Error {}
 
+/** Whoever meets an error on its way may have given it as the cause of another. */
+function isDeath(error: unknown): boolean {
+  return error instanceof Death || (error instanceof Error && isDeath(error.cause));
+}
+
 /** Watches stores to typed arrays; at the chosen one the thread dies. */
 class Fate {
   /** Stores until death. */
@@ -194,7 +199,7 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
             : victim.db.put(key, first, options);
       await done;
     } catch (error) {
-      if (!(error instanceof Death)) throw error;
+      if (!isDeath(error)) throw error;
       died = true;
     }
     let applied = true;
