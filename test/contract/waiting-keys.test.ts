@@ -4,6 +4,7 @@ import t from 'tap';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { FlashVectorError, open, type FlashVector } from '../../src/index.js';
+import { reserveTop } from '../../src/memory/chunks.js';
 import * as L from '../../src/memory/layout.js';
 import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
@@ -278,6 +279,35 @@ void t.test('without memory for the index keys go on waiting, and are there late
   index.reserveLocked = reserve;
   index.settle();
   t.equal(checkTree(core), L.PENDING_SLOTS);
+  t.end();
+});
+
+void t.test('at the memory cap there is room for every key that waits', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const [shard] = core.shards;
+  const before = 120_000;
+  const stride = 40;
+  // In order, so every leaf has one slot free, and two keys put between others split one.
+  for (let i = 0; i < before; i++) put(core, `k${String(i).padStart(8, '0')}`);
+  t.ok(reserveTop(shard.region, 16 * 1024 * 1024));
+  core.words[L.CONTROL_MEMORY_UNITS_MAX] = core.words[L.CONTROL_MEMORY_UNITS] + 8;
+  index.lockFor(0);
+  index.unlock();
+  const between = (i: number): string => `k${String(i).padStart(8, '0')}-`;
+  let long = 0;
+  // Too long to wait: into the index at once, until it takes no more.
+  t.throws(() => {
+    for (; long * stride < before / 2; long++) put(core, between(long * stride) + 'x'.repeat(200));
+  }, /no memory/);
+  t.ok(long > 10, `${long} long keys`);
+  const waiting = 64;
+  for (let i = 0; i < waiting; i++) put(core, between(before / 2 + (i >>> 1) * 1000 + (i & 1)));
+  t.equal(index.pending.waiting(0), waiting);
+  t.notOk(index.pending.hasRoom(0, 10), 'and no more');
+  index.settle();
+  t.ok(index.pending.isEmpty);
+  t.equal(checkTree(core), before + long + waiting);
   t.end();
 });
 

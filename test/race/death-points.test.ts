@@ -181,7 +181,11 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
     const count = integer(4) === 0 ? 2 + integer(12) : 1;
     // Phases of growing and of shrinking, so that tables split and slabs go.
     const deleting = (round >>> 9) % 2 === 0 ? 0.2 : 0.6;
-    for (let i = 0; i < count; i++) changes.push([`key${integer(3000)}`, random() < deleting ? undefined : value()]);
+    for (let i = 0; i < count; i++) {
+      // Now and then a key once more that the batch has put or deleted already.
+      const name = i > 0 && integer(6) === 0 ? changes[integer(i)][0] : `key${integer(3000)}`;
+      changes.push([name, random() < deleting ? undefined : value()]);
+    }
     victim.fate.left = random() < 0.3 ? Infinity : 1 + integer(random() < 0.2 ? 3000 : 120);
     const before = control.lastLsn;
     let died = false;

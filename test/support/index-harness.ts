@@ -42,7 +42,10 @@ function apply(core: Core, type: number, key: string | Uint8Array, value: unknow
   const index = indexOf(core);
   index.lock();
   try {
-    if (!index.reserveLocked(1, scratch.keyLength)) throw new Error('no memory');
+    if (shard.touchesIndex && !index.reserveLocked(1, scratch.keyLength)) {
+      shard.giveBackLocked();
+      throw new Error('no memory');
+    }
     shard.applyLocked(type, entry, ++lsn, 0);
   } finally {
     index.unlock();
