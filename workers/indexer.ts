@@ -1,5 +1,7 @@
 /** The indexer's thread (src/engine/indexer.ts): puts waiting keys into ordered indexes, a few at a time. */
 
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { FlashVectorError } from '../src/base/errors.js';
 import { Bell } from '../src/memory/bell.js';
@@ -30,6 +32,7 @@ const SLEEP_MS = 1000;
 const bell = new Bell(workerData as SharedArrayBuffer);
 const stores = new Set<Store>();
 let isEnding = false;
+let isGarbageLeft = false;
 
 function receive(): void {
   if (parentPort === null) return;
@@ -49,6 +52,15 @@ function receive(): void {
 function drop(store: Store): void {
   stores.delete(store);
   freeSlot(store.control, L.INDEXER_SLOT);
+  isGarbageLeft = true;
+}
+
+/** This thread makes next to no garbage, so nothing would ever collect what it holds of the memory of closed stores. */
+function collectGarbage(): void {
+  isGarbageLeft = false;
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  if (typeof collect === 'function') collect();
 }
 
 /** Goes over the shards of a store once. @returns whether there was something to do */
@@ -92,7 +104,9 @@ function run(): void {
   for (;;) {
     receive();
     if (isEnding) break;
-    if (settleAll()) {
+    const wasBusy = settleAll();
+    if (isGarbageLeft) collectGarbage();
+    if (wasBusy) {
       naps = 0;
     } else if (++naps < NAPS_MAX) {
       bell.nap(NAP_MS);

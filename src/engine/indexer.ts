@@ -19,22 +19,37 @@ import type { Core } from './core.js';
 /** How long the thread is kept without a store. */
 const LINGER_MS = 10_000;
 
+function warn(error: unknown): void {
+  process.emitWarning(`the thread that keeps ordered indexes has ended: ${error instanceof Error ? error.stack : String(error)}`, {
+    code: 'FV_INDEXER',
+  });
+}
+
 class Indexer {
   readonly bell = new Bell();
   readonly #stores = new Set<Core>();
   #worker: Worker | undefined;
   #linger: NodeJS.Timeout | undefined;
+  #isRefused = false;
 
   /** Lets the indexer work for a store. In the owner's thread. */
   assign(core: Core): void {
     const { words, control, handle } = core;
-    // Without this the keys would be left to somebody who is not there.
+    // Still taken by one that has died and is not buried yet, or is just about to give the store up.
     const isFree = Atomics.load(words, threadWord(control, L.INDEXER_SLOT) + L.THREAD_ID) === 0;
-    if (!isFree || control.status >= L.STATUS_CLOSING || this.#stores.has(core)) return;
+    const isAssigned = Atomics.load(words, L.CONTROL_INDEXER) === L.INDEXER_ASSIGNED;
+    if (!isFree || isAssigned || control.status >= L.STATUS_CLOSING || this.#isRefused) return;
     clearTimeout(this.#linger);
+    try {
+      this.#worker ??= this.#start();
+    } catch (error) {
+      // No threads to be had: the write that has asked has taken effect, and all goes on without.
+      this.#isRefused = true;
+      warn(error);
+      return;
+    }
     this.#stores.add(core);
     Atomics.store(words, L.CONTROL_INDEXER, L.INDEXER_ASSIGNED);
-    this.#worker ??= this.#start();
     this.#send(this.#worker, { kind: 'store', control: handle.control, shards: [...handle.shards], index: handle.index });
   }
 
@@ -56,9 +71,7 @@ class Indexer {
     });
     worker.unref();
     // It ends, and the stores go on without it.
-    worker.on('error', (error: Error) =>
-      process.emitWarning(`the thread that keeps ordered indexes has ended: ${error.stack}`, 'FlashVectorWarning'),
-    );
+    worker.on('error', warn);
     worker.on('exit', () => this.#ended(worker));
     return worker;
   }

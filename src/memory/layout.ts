@@ -200,12 +200,11 @@ export const SHARD_VERSION = 16;
 /** Live entries, low and high word. Guarded by SHARD_LOCK. */
 export const SHARD_ENTRIES = 17;
 /**
- * Keys of the shard that wait to be put into the ordered index (see table/pending-keys.ts): how many were ever added, settled, and may be
- * added. Counts wrap at 2^32. ADDED is guarded by SHARD_LOCK and stored last; the other two are guarded by the index lock.
+ * Keys of the shard that wait to be put into the ordered index (see table/pending-keys.ts): how many were ever added, and settled. Counts wrap
+ * at 2^32. ADDED is guarded by SHARD_LOCK and stored last; SETTLED is guarded by the index lock.
  */
 export const SHARD_PENDING_ADDED = 20;
 export const SHARD_PENDING_SETTLED = 32;
-export const SHARD_PENDING_ALLOWED = 33;
 /** Keys of a shard that can wait, a power of two. Settling them takes some 80 µs. */
 export const PENDING_SLOTS = 256;
 

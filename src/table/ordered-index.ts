@@ -14,7 +14,7 @@ import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_TOP, t
 import { INNER_SLOTS, LEAF_SLOTS, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
-import { PENDING_KEY_BYTES_MAX, PendingKeys } from './pending-keys.js';
+import { PendingKeys } from './pending-keys.js';
 
 /** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
 const NODES_PER_LEVEL = 3;
@@ -88,8 +88,7 @@ export class OrderedIndex extends IndexTree {
   }
 
   /**
-   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released. At a
-   * memory cap: beside the keys that may come to wait.
+   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released.
    * What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
    * @param keyBytes length of the longest key
    * @returns false when there is no memory
@@ -98,24 +97,9 @@ export class OrderedIndex extends IndexTree {
     const { region } = this;
     const words = region.words;
     const ready = words[REGION_INDEX_FREE_COUNT];
-    const promised = insertions === 0 || !this.isCapped ? 0 : this.pending.promised;
     // The usual case, with some memory to spare: nothing to reckon.
-    const isUsual = insertions <= 1 && keyBytes <= 500 && promised === 0;
-    if (isUsual && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
+    if (insertions <= 1 && keyBytes <= 500 && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
     if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
-    const bytes = this.#roomFor(insertions, keyBytes, ready);
-    return reserveTop(region, promised === 0 ? bytes : bytes + this.#roomFor(promised, PENDING_KEY_BYTES_MAX, 0));
-  }
-
-  /** Whether the store has a memory cap. */
-  get isCapped(): boolean {
-    return this.#control[L.CONTROL_MEMORY_UNITS_MAX] !== L.MEMORY_UNITS_UNLIMITED;
-  }
-
-  /** Bytes at the top with which keys can be added. @param ready free nodes that are there for them */
-  #roomFor(insertions: number, keyBytes: number, ready: number): number {
-    const { region } = this;
-    const words = region.words;
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
     const levels = levelOf(words, rootOf(region) * 2) + 2;
@@ -124,14 +108,13 @@ export class OrderedIndex extends IndexTree {
     // Separators open a slab for every size of block that they have.
     const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);
     const slabs = keyBytes <= 500 ? sizes * CHUNK_BYTES + splits * (separatorBytes + 8) : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
-    return Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs;
+    return reserveTop(region, Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs);
   }
 
   /** Puts a key that has waited into the index. @returns false when a node has to be split and there is no memory; nothing has changed then */
   trySetLocked(probe: KeyProbe, shard: number, unit: number): boolean {
     if (this.setWithoutSplitLocked(probe, shard, unit)) return true;
-    // At a memory cap room for the keys that wait has been kept.
-    if (!this.isCapped && !this.reserveLocked(1, probe.length)) return false;
+    if (!this.reserveLocked(1, probe.length)) return false;
     this.setLocked(probe, shard, unit);
     return true;
   }

@@ -14,26 +14,30 @@
  * 3. SETTLED moves on when all keys before it are in the index. Who dies in between leaves keys that are settled again: the index finds them
  *    there, leading to the same block.
  * 4. Where a thread dies with a shard's lock the queue of that shard is dropped: the repair compares the index with the whole table.
- * 5. ALLOWED moves on only as far as there is memory for. Without a memory cap that is always; with one, room for all keys that may wait is
- *    kept free in the index's region, so at the cap every key can be settled, and then removed.
+ * 5. With a memory cap no key waits: at the cap it must be possible to remove a key, and what has to be settled before might need memory. Without one only the
+ *    system can refuse memory; then whoever settles says so, and the keys go on waiting.
+ *
+ * Keys that a thread puts in rising order do not wait either: each belongs behind the last of the tree, which is quick, and fills its leaves; from sixteen queues
+ * they would come out of order.
  */
 
-import { KEY_LENGTH_MASK } from '../base/record.js';
+import { KEY_LENGTH_MASK, OPERATION_HEADER_WORDS } from '../base/record.js';
 import type { Bell } from '../memory/bell.js';
 import { loadAcquire, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
-import { KeyProbe } from './key-probe.js';
+import { KeyProbe, compareKeys } from './key-probe.js';
 import { memoryFull } from './memory-full.js';
 import type { OrderedIndex } from './ordered-index.js';
+import type { Scratch } from './scratch.js';
 
 const SLOT_MASK = L.PENDING_SLOTS - 1;
 /** The indexer is looked after once for so many keys of a shard; a power of two, less one. */
 const RING_MASK = 31;
-/** Keys of a shard that can wait where there is a memory cap, for which room has to be kept. */
-const WAITING_CAPPED = 64;
-/** Longer keys do not wait: room for the separators that they may become is dear. */
-export const PENDING_KEY_BYTES_MAX = 128;
+/** So many keys of a thread one after the other, each above the one before, are taken for keys in order. */
+const RISING_LEAST = 32;
+/** A writer that settles so many keys of a shard at once has met a queue that was full, or nearly. */
+const FULL = L.PENDING_SLOTS >>> 1;
 
 export class PendingKeys {
   readonly #control: Int32Array;
@@ -42,6 +46,9 @@ export class PendingKeys {
   readonly #area: number;
   readonly #shards: number;
   readonly #probe = KeyProbe.own();
+  /** The new key that this thread has put last, and how many before it were each above the one before. */
+  readonly #last = KeyProbe.own();
+  #rising = 0;
   /** Times that many keys of a shard were settled at once by this thread; read and reset by the writer. */
   settledFull = 0;
   /** Keeps the loads that fetch keys from being optimized away. */
@@ -55,13 +62,20 @@ export class PendingKeys {
     this.#area = L.controlShape(this.#shards).pendingAreaWord;
   }
 
-  /** Whether a key of this length, new in the shard, may wait. Under the shard's lock. */
-  hasRoom(shard: number, keyBytes: number): boolean {
+  /** Whether the key in the scratch, which is new in its shard, may wait. Under the shard's lock. */
+  mayWait(shard: number, scratch: Scratch): boolean {
     const control = this.#control;
-    const line = L.shardWord(shard);
-    return (
-      keyBytes <= PENDING_KEY_BYTES_MAX && control[line + L.SHARD_PENDING_ADDED] !== loadAcquire(control, line + L.SHARD_PENDING_ALLOWED)
-    );
+    if (control[L.CONTROL_MEMORY_UNITS_MAX] !== L.MEMORY_UNITS_UNLIMITED) return false;
+    return !this.#isRising(scratch) && this.waiting(shard) < L.PENDING_SLOTS;
+  }
+
+  /** Whether this thread puts new keys in order. */
+  #isRising({ words, keyLength }: Scratch): boolean {
+    const last = this.#last;
+    if (compareKeys(words, OPERATION_HEADER_WORDS, keyLength, last.words, last.at, last.length) > 0) this.#rising++;
+    else this.#rising = 0;
+    last.setWords(words, OPERATION_HEADER_WORDS, keyLength);
+    return this.#rising >= RISING_LEAST;
   }
 
   /** Notes the entry of a new key, which is in the table. Under the shard's lock; there is room. */
@@ -77,7 +91,8 @@ export class PendingKeys {
   /** Keys of a shard that wait. Without a lock: a moment old. */
   waiting(shard: number): number {
     const line = L.shardWord(shard);
-    return (loadAcquire(this.#control, line + L.SHARD_PENDING_ADDED) - this.#control[line + L.SHARD_PENDING_SETTLED]) | 0;
+    const added = loadAcquire(this.#control, line + L.SHARD_PENDING_ADDED);
+    return (added - loadAcquire(this.#control, line + L.SHARD_PENDING_SETTLED)) | 0;
   }
 
   /** Whether a key is waiting. Without a lock: keys whose puts have returned, to whomever, are seen. */
@@ -86,17 +101,6 @@ export class PendingKeys {
       if (this.waiting(shard) !== 0) return false;
     }
     return true;
-  }
-
-  /** Keys that may come to wait in all shards, those that wait included. Under the index's lock. */
-  get promised(): number {
-    const control = this.#control;
-    let promised = 0;
-    for (let shard = 0; shard < this.#shards; shard++) {
-      const line = L.shardWord(shard);
-      promised += (control[line + L.SHARD_PENDING_ALLOWED] - control[line + L.SHARD_PENDING_SETTLED]) | 0;
-    }
-    return promised;
   }
 
   /** Puts the waiting keys of all shards into the index. Under the index's lock. @throws FlashVectorError FV_MEMORY_FULL; the others go on waiting */
@@ -109,21 +113,19 @@ export class PendingKeys {
    * @throws FlashVectorError FV_MEMORY_FULL; the others go on waiting
    */
   settleLocked(shard: number): void {
+    const count = this.waiting(shard);
+    if (count === 0) return;
     const control = this.#control;
-    const line = L.shardWord(shard);
-    const settled = control[line + L.SHARD_PENDING_SETTLED];
-    const count = (loadAcquire(control, line + L.SHARD_PENDING_ADDED) - settled) | 0;
-    if (count > 0) {
-      this.#fetch(shard, settled, count);
-      for (let i = 0; i < count; i++) {
-        if (this.#settle(shard, this.#unitAt(shard, settled + i))) continue;
-        storeRelease(control, line + L.SHARD_PENDING_SETTLED, (settled + i) | 0);
-        throw memoryFull();
-      }
-      storeRelease(control, line + L.SHARD_PENDING_SETTLED, (settled + count) | 0);
+    const word = L.shardWord(shard) + L.SHARD_PENDING_SETTLED;
+    const settled = control[word];
+    this.#fetch(shard, settled, count);
+    for (let i = 0; i < count; i++) {
+      if (this.#settle(shard, this.#unitAt(shard, settled + i))) continue;
+      storeRelease(control, word, (settled + i) | 0);
+      throw memoryFull();
     }
-    if (count >= WAITING_CAPPED) this.settledFull++;
-    this.#allow(line, settled + count);
+    storeRelease(control, word, (settled + count) | 0);
+    if (count >= FULL) this.settledFull++;
   }
 
   #unitAt(shard: number, position: number): number {
@@ -146,16 +148,6 @@ export class PendingKeys {
     const entry = unit * 2;
     probe.setWords(words, entry + ENTRY_HEADER_WORDS, words[entry] & KEY_LENGTH_MASK);
     return this.#index.trySetLocked(probe, shard, unit);
-  }
-
-  /** Lets keys wait again, if there is memory to settle them. */
-  #allow(line: number, settled: number): void {
-    const control = this.#control;
-    const { isCapped } = this.#index;
-    const upTo = (settled + (isCapped ? WAITING_CAPPED : L.PENDING_SLOTS)) | 0;
-    const more = (upTo - control[line + L.SHARD_PENDING_ALLOWED]) | 0;
-    if (more <= 0 || (isCapped && !this.#index.reserveLocked(more, PENDING_KEY_BYTES_MAX))) return;
-    storeRelease(control, line + L.SHARD_PENDING_ALLOWED, upTo);
   }
 
   /** Forgets the waiting keys of a shard whose lock a dead thread holds, before the index is compared with its table. Under the index's lock. */

@@ -271,7 +271,7 @@ export class Shard extends ShardReader {
       if (this.block === 0) return false;
       this.fillBlock(this.block);
       if (this.ordered !== undefined) {
-        this.#waitsForIndex = entry === ABSENT && this.ordered.pending.hasRoom(this.index, this.scratch.keyLength);
+        this.#waitsForIndex = entry === ABSENT && this.ordered.pending.mayWait(this.index, this.scratch);
         this.touchesIndex = !this.#waitsForIndex;
       }
     } else {

@@ -40,7 +40,8 @@ function apply(core: Core, type: number, key: string | Uint8Array, value: unknow
   const entry = shard.table.locate(scratch);
   if (!shard.prepareLocked(type, entry)) throw new Error('no memory');
   const index = indexOf(core);
-  index.lock();
+  if (shard.touchesIndex) index.lockFor(shard.index);
+  else index.lock();
   try {
     if (shard.touchesIndex && !index.reserveLocked(1, scratch.keyLength)) {
       shard.giveBackLocked();
@@ -83,6 +84,7 @@ export function walkKeys(core: Core, reverse: boolean, from?: Uint8Array, inclus
 /** Checks the whole tree: order, fences, shared bytes, fragments, versions, counts. @returns number of keys @throws Error */
 export function checkTree(core: Core): number {
   const { region } = indexOf(core);
+  indexOf(core).settle();
   region.refresh();
   const { words, bytes } = region;
   const fail = (what: string): never => {
