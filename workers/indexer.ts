@@ -28,11 +28,14 @@ const NAP_MS = 0.5;
 /** Naps in a row after which it sleeps until somebody rings. */
 const NAPS_MAX = 10;
 const SLEEP_MS = 1000;
+const DROPPED_BYTES_MAX = 1024 * 1024 * 1024;
 
 const bell = new Bell(workerData as SharedArrayBuffer);
 const stores = new Set<Store>();
 let isEnding = false;
 let isGarbageLeft = false;
+/** Memory of stores that were closed since all garbage was collected last. */
+let droppedBytes = 0;
 
 function receive(): void {
   if (parentPort === null) return;
@@ -52,15 +55,20 @@ function receive(): void {
 function drop(store: Store): void {
   stores.delete(store);
   freeSlot(store.control, L.INDEXER_SLOT);
+  droppedBytes += store.index.regions.reduce((sum, { buffer }) => sum + buffer.byteLength, store.index.region.buffer.byteLength);
   isGarbageLeft = true;
 }
 
-/** This thread makes next to no garbage, so nothing would ever collect what it holds of the memory of closed stores. */
+/**
+ * This thread makes next to no garbage, so nothing would ever collect what it holds of the memory of closed stores. Young garbage, which that is
+ * where stores are closed soon, is collected at once; all of it only when it may be much, because it costs optimized code.
+ */
 function collectGarbage(): void {
   isGarbageLeft = false;
   setFlagsFromString('--expose-gc');
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') collect();
+  const collect = runInNewContext('gc') as ((options: { type: 'minor' | 'major' }) => void) | undefined;
+  collect?.({ type: droppedBytes > DROPPED_BYTES_MAX ? 'major' : 'minor' });
+  if (droppedBytes > DROPPED_BYTES_MAX) droppedBytes = 0;
 }
 
 /** Goes over the shards of a store once. @returns whether there was something to do */
