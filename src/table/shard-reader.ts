@@ -48,7 +48,7 @@ const CHAIN_MAX = 100_000;
 export const WORD_COPY_MAX = 64;
 
 /** A value captured as msgpack bytes, still to be decoded. */
-export const PACKED = Symbol('packed');
+const PACKED = Symbol('packed');
 const TORN: unique symbol = Symbol('torn');
 /** Nothing that a reader may see: absent, deleted, expired, or younger than the snapshot. */
 export const INVISIBLE = Symbol('invisible');
