@@ -3,7 +3,7 @@
  * need. index-cursor.ts reads.
  *
  * Called by writers that hold the shard lock of the key, and by repairs. It has one lock (CONTROL_INDEX_LOCK), taken after shard locks and
- * before the log lock, held for one change of one key, or for some dozen new keys that have waited (pending-keys.ts). Only keys that are new, go, or whose entry moves touch it.
+ * before the log lock, held for one change of one key, or for up to 256 new keys of a shard that have waited (pending-keys.ts). Only keys that are new, go, or whose entry moves touch it.
  */
 
 import { reserveTop } from '../memory/chunks.js';

@@ -6,7 +6,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { FlashVectorError, open, type FlashVector } from '../../src/index.js';
+import { Bell } from '../../src/memory/bell.js';
 import * as L from '../../src/memory/layout.js';
+import { PendingKeys } from '../../src/table/pending-keys.js';
 import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
@@ -255,6 +257,26 @@ void t.test('a queue that is full is settled by who puts the next key', (t) => {
   put(core, key(L.PENDING_SLOTS));
   t.equal(index.pending.waiting(0), 0);
   t.equal(checkTree(core), L.PENDING_SLOTS + 1);
+  t.end();
+});
+
+void t.test('the indexer is rung for once in a while, if it sleeps and has the store', (t) => {
+  const core = emptyCore(1);
+  const bell = new Bell();
+  const words = new Int32Array(bell.buffer);
+  const pending = new PendingKeys(core.words, indexOf(core), bell);
+  const [rings, asleep] = [0, 16];
+  for (const [state, sleeps, rung] of [
+    [L.INDEXER_NONE, 1, 0],
+    [L.INDEXER_ASSIGNED, 0, 0],
+    [L.INDEXER_ASSIGNED, 1, 2],
+  ]) {
+    core.words[L.CONTROL_INDEXER] = state;
+    words[asleep] = sleeps;
+    words[rings] = 0;
+    for (let i = 0; i < 64; i++) pending.add(0, 1);
+    t.equal(words[rings], rung);
+  }
   t.end();
 });
 
