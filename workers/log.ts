@@ -38,6 +38,7 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
     release: () => reader.release(),
     gather: () => reader.gather(),
     linger: (ms) => reader.linger(ms),
+    rest: (ms) => reader.rest(ms),
     beat: () => {
       Atomics.add(words, L.CONTROL_LOG_HEARTBEAT, 1);
     },
@@ -56,11 +57,7 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
       Atomics.notify(words, L.CONTROL_LOG_ROTATE);
     },
     takeSyncRequest: () => Atomics.exchange(words, L.CONTROL_SYNC_REQUESTED, 0) !== 0,
-    progress: (writtenLsn, durableLsn) => {
-      control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);
-      control.storeLsn(L.CONTROL_DURABLE, durableLsn);
-      control.bump(L.CONTROL_ACK_EPOCH);
-    },
+    progress: (writtenLsn, durableLsn) => reader.announce(writtenLsn, durableLsn),
   };
 }
 
@@ -100,6 +97,7 @@ export default async function log(task: LogTask): Promise<void> {
       commitDelayMs: task.commitDelayMs,
       frameBytesMax: FRAME_BYTES_MAX,
       groupBytesMax: GROUP_BYTES_MAX,
+      restBytesMax: task.ring.byteLength >>> 2,
       lastLsn: task.end.lastLsn,
     };
     setImmediate(() => {

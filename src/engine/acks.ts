@@ -16,6 +16,7 @@ import { lsnReached } from '../base/lsn.js';
 import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { HISTOGRAM_PUT_DURABLE, type ThreadMetrics } from '../memory/metrics.js';
+import type { Ring } from '../memory/ring.js';
 
 const RECHECK_MS = 100;
 /** Silence of the log thread, which turns its loop at least once a second, after which it is taken for dead. */
@@ -82,6 +83,7 @@ export class Acks {
 
   constructor(
     readonly control: Control,
+    readonly ring: Ring,
     readonly metrics: ThreadMetrics,
   ) {
     this.#words = control.words;
@@ -141,6 +143,7 @@ export class Acks {
       const wait = Atomics.waitAsync(this.#words, L.CONTROL_ACK_EPOCH, epoch, RECHECK_MS);
       if (wait.async) {
         this.#waiting = true;
+        this.ring.callFromRest();
         this.#keepAlive.ref();
         // The promise of waitAsync never rejects.
         void wait.value.then(this.#wake);

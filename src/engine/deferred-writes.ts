@@ -4,7 +4,6 @@
  */
 
 import { FlashVectorError } from '../base/errors.js';
-import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
 import type { Acks } from './acks.js';
@@ -84,7 +83,7 @@ export class DeferredWrites {
       if (this.#attempt(head, PATIENCE_MS)) continue;
       // Said before looking again: from here on the log thread announces room.
       this.#waitForRoom(true);
-      this.#core.ring.wakeLog(R.DURABILITY_SYNC);
+      this.#core.ring.callLog();
       const epoch = Atomics.load(words, L.CONTROL_ROOM_EPOCH);
       if (this.#attempt(head, 0)) {
         this.#waitForRoom(false);

@@ -85,9 +85,10 @@ export class Control {
   }
 
   /** Changes a word that others sleep on, then wakes them all. */
-  bump(word: number): void {
+  /** @returns how many threads waited for it */
+  bump(word: number): number {
     Atomics.add(this.words, word, 1);
-    Atomics.notify(this.words, word);
+    return Atomics.notify(this.words, word);
   }
 
   closedError(): FlashVectorError {

@@ -63,9 +63,9 @@ export const CONTROL_RING_TAIL = 64;
 export const CONTROL_ROOM_EPOCH = 65;
 
 // Line 5: writers to the log thread.
-/** 0 (awake), LOG_ASLEEP or LOG_NAPPING: about to sleep, or asleep, on LOG_WAKE. Written by the log thread. */
+/** 0 (awake), LOG_ASLEEP, LOG_NAPPING or LOG_RESTING: about to sleep, or asleep, on LOG_WAKE. Written by the log thread. */
 export const CONTROL_LOG_SLEEPING = 80;
-/** Bumped and notified by a writer that published while LOG_SLEEPING was set. */
+/** Bumped and notified by a writer that published while LOG_SLEEPING was set, and bumped by whoever begins to listen for acknowledgements. */
 export const CONTROL_LOG_WAKE = 81;
 /** Threads that wait for room. Incremented and decremented by them. */
 export const CONTROL_ROOM_WAITERS = 82;
@@ -93,6 +93,8 @@ export const CONTROL_RING_CONSUMED = 102;
 export const LOG_ASLEEP = 1;
 /** Asleep for a moment so that records gather: to be woken only by who wants an acknowledgement. */
 export const LOG_NAPPING = 2;
+/** Asleep for a moment because nobody listened to the last acknowledgement: to be woken by who begins to listen, not by writers. */
+export const LOG_RESTING = 3;
 
 export const LOG_STARTING = 0;
 export const LOG_RUNNING = 1;

@@ -55,6 +55,8 @@ export class RingReader {
   readonly #bytes: Buffer;
   readonly #mask: number;
   #position: number;
+  /** LOG_WAKE as it was before the last progress was announced. */
+  #wakeBefore = 0;
   readonly #run: RecordRun = {
     bytes: new Uint8Array(0),
     records: 0,
@@ -197,6 +199,34 @@ export class RingReader {
       Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
     if (!isCalled) Atomics.wait(words, L.CONTROL_LOG_WAKE, Atomics.load(words, L.CONTROL_LOG_WAKE), ms);
+  }
+
+  /**
+   * Says how far the log has got.
+   * @returns whether anybody listened. Nobody: who waits has been told of something before, and has not come round to looking
+   */
+  announce(writtenLsn: number, durableLsn: number): boolean {
+    const { control } = this;
+    this.#wakeBefore = Atomics.load(control.words, L.CONTROL_LOG_WAKE);
+    control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);
+    control.storeLsn(L.CONTROL_DURABLE, durableLsn);
+    return control.bump(L.CONTROL_ACK_EPOCH) !== 0;
+  }
+
+  /**
+   * Lets records gather after an announcement that nobody listened to: whoever waits is busy, with writing most of the time, and
+   * groups that nobody hears of cost the machine more than they help. Who begins to listen ends it (`Ring.callFromRest`), and so does who wants room, or anything else.
+   */
+  rest(ms: number): void {
+    const words = this.control.words;
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_RESTING);
+    const isCalled =
+      Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
+      Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
+      Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
+    if (!isCalled) Atomics.wait(words, L.CONTROL_LOG_WAKE, this.#wakeBefore, ms);
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
   }
 
   #published(): boolean {

@@ -196,9 +196,22 @@ export class Ring {
    */
   wakeLog(durability: number): void {
     const sleeping = loadAcquire(this.#control, L.CONTROL_LOG_SLEEPING);
-    if (sleeping === 0 || (sleeping === L.LOG_NAPPING && durability === DURABILITY_MEMORY)) return;
+    if (sleeping === 0 || sleeping === L.LOG_RESTING || (sleeping === L.LOG_NAPPING && durability === DURABILITY_MEMORY)) return;
+    this.#store.bump(L.CONTROL_LOG_WAKE);
+  }
+
+  /** Wakes the log thread however it sleeps: for who waits for room or for a sync, and has said so in a word that it looks at before it sleeps. */
+  callLog(): void {
+    if (Atomics.load(this.#control, L.CONTROL_LOG_SLEEPING) !== 0) this.#store.bump(L.CONTROL_LOG_WAKE);
+  }
+
+  /**
+   * Somebody listens for acknowledgements from here on: ends the log thread's rest, or keeps it from one that it is about to begin. The wake word is bumped in
+   * any case, because the log thread read it before it told anybody anything: if this comes too late to be told, it comes early enough to be seen.
+   */
+  callFromRest(): void {
     Atomics.add(this.#control, L.CONTROL_LOG_WAKE, 1);
-    Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
+    if (Atomics.load(this.#control, L.CONTROL_LOG_SLEEPING) === L.LOG_RESTING) Atomics.notify(this.#control, L.CONTROL_LOG_WAKE);
   }
 
   /** The record reserved last is in the tables: the log thread may let its room go. */

@@ -36,6 +36,8 @@ export interface RecordSource {
   gather(): void;
   /** Sleeps for a moment after a group of several was acknowledged, so that their writers can write again. */
   linger(ms: number): void;
+  /** Sleeps until somebody listens for acknowledgements again, at most `ms`. Called when nobody listened to the last one. */
+  rest(ms: number): void;
   /** Sleeps until there is work or `timeoutMs` have passed. */
   wait(timeoutMs: number): void;
   /** Whether the loop is to end once everything is written. */
@@ -49,7 +51,8 @@ export interface RecordSource {
   rotated(): void;
   /** Takes a pending request to sync what is written. */
   takeSyncRequest(): boolean;
-  progress(writtenLsn: number, durableLsn: number): void;
+  /** Says how far the log has got. @returns whether anybody listened */
+  progress(writtenLsn: number, durableLsn: number): boolean;
 }
 
 export interface CommitObserver {
@@ -68,6 +71,8 @@ export interface CommitSettings {
   frameBytesMax: number;
   /** Bytes written after which a group is synced although more is there to be taken. */
   groupBytesMax: number;
+  /** Bytes of a group from which on the rest before the next one is shorter: what gathers has to find room. */
+  restBytesMax: number;
   /** LSN of the last record in the log at the start. */
   lastLsn: number;
 }
@@ -75,6 +80,9 @@ export interface CommitSettings {
 const IDLE_MS = 1000;
 /** Records of a group from which on its writers are waited for: one at a time is never kept waiting. */
 const LINGER_RECORDS = 8;
+/** Longest and shortest rest while nobody listens. */
+const REST_MS_MAX = 2;
+const REST_MS_MIN = 0.125;
 /**
  * Longest that a record may stay reserved and not published. Its thread is dead then, and nobody saw it
  * die: nothing behind the record can be logged.
@@ -99,6 +107,10 @@ export function runGroupCommit(
   /** What is written has been told to those who wait. */
   let announced = true;
   let groupRecords = 0;
+  let groupBytes = 0;
+  /** Whether the last progress was listened to. */
+  let heard = true;
+  let restMs = REST_MS_MAX;
   /** Since when a reserved record has kept the loop from going on; 0: none does. */
   let holeSince = 0;
 
@@ -109,7 +121,7 @@ export function runGroupCommit(
     durableLsn = writtenLsn;
     syncWanted = false;
     bytesUnsynced = 0;
-    source.progress(writtenLsn, durableLsn);
+    heard = source.progress(writtenLsn, durableLsn);
   };
 
   for (;;) {
@@ -143,16 +155,21 @@ export function runGroupCommit(
       syncWanted ||= run.wantsSync;
       bytesUnsynced += bytes;
       groupRecords += run.records;
+      groupBytes += bytes;
       const groupGoesOn = run.more && bytesUnsynced < settings.groupBytesMax;
       source.release();
       announced = !groupGoesOn;
       if (groupGoesOn) continue;
       const isWaitedFor = syncWanted;
       if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
-      else source.progress(writtenLsn, durableLsn);
+      else heard = source.progress(writtenLsn, durableLsn);
+      if (groupBytes > settings.restBytesMax) restMs = Math.max(REST_MS_MIN, restMs / 2);
+      else if (groupBytes * 4 < settings.restBytesMax) restMs = Math.min(REST_MS_MAX, restMs * 2);
       if (!run.wantsAck && !run.more) source.gather();
+      else if (!heard && !run.more) source.rest(restMs);
       else if (isWaitedFor && settings.commitDelayMs > 0 && groupRecords >= LINGER_RECORDS) source.linger(settings.commitDelayMs);
       groupRecords = 0;
+      groupBytes = 0;
       continue;
     }
     if (!announced) {

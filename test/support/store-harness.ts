@@ -120,6 +120,7 @@ export class HarnessStore {
       release: () => reader.release(),
       gather: () => undefined,
       linger: () => undefined,
+      rest: () => undefined,
       beat: () => undefined,
       wait: sleep,
       stopping: false,
@@ -133,10 +134,8 @@ export class HarnessStore {
       },
       takeSyncRequest: () => Atomics.exchange(words, L.CONTROL_SYNC_REQUESTED, 0) !== 0,
       progress: (writtenLsn, durableLsn) => {
-        control.storeLsn(L.CONTROL_WRITTEN, writtenLsn);
-        control.storeLsn(L.CONTROL_DURABLE, durableLsn);
-        control.bump(L.CONTROL_ACK_EPOCH);
         this.lastLsn = writtenLsn;
+        return reader.announce(writtenLsn, durableLsn);
       },
     };
     const observer = { frame: () => undefined, sync: () => undefined, segments: () => undefined };
@@ -146,6 +145,7 @@ export class HarnessStore {
       commitDelayMs: 0,
       frameBytesMax: FRAME_BYTES_MAX,
       groupBytesMax: FRAME_BYTES_MAX,
+      restBytesMax: 1024 * 1024,
       lastLsn: this.lastLsn,
     };
     try {

@@ -65,6 +65,13 @@ class Source implements RecordSource {
   linger(ms: number): void {
     if (ms > 0) this.lingered.push(this.#at);
   }
+  /** Whether somebody listens to what is told. */
+  listens = true;
+  /** The rests that were taken, in ms. */
+  readonly rests: number[] = [];
+  rest(ms: number): void {
+    this.rests.push(ms);
+  }
   beat(): void {}
   /** Asks for a new segment each time that so many records have been taken. */
   rotateEvery = Infinity;
@@ -78,13 +85,21 @@ class Source implements RecordSource {
   takeSyncRequest(): boolean {
     return false;
   }
-  progress(_written: number, durable: number): void {
+  progress(_written: number, durable: number): boolean {
     this.acknowledged = durable;
+    return this.listens;
   }
 }
 
 const silent = { frame: (): void => undefined, sync: (): void => undefined, segments: (): void => undefined };
-const settings = { syncIntervalMs: 1000, commitDelayMs: 0, frameBytesMax: 1 << 20, groupBytesMax: 2 << 20, lastLsn: 0 };
+const settings = {
+  syncIntervalMs: 1000,
+  commitDelayMs: 0,
+  frameBytesMax: 1 << 20,
+  groupBytesMax: 2 << 20,
+  restBytesMax: 1 << 20,
+  lastLsn: 0,
+};
 
 function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0): Error | undefined {
   try {
@@ -120,6 +135,19 @@ function workload(seed: number): Source {
   const sizes = Array.from({ length: 120 }, (_, i) => (i === 60 ? 200 * 1024 : 16 + 8 * Math.floor(random() * 400)));
   return new Source(sizes, () => 1 + Math.floor(random() * 6));
 }
+
+void t.test('where nobody listens the log rests after a group, for less after large ones; where somebody does it never rests', (t) => {
+  const sizes = [64, 64, 300_000, 300_000, 300_000, 64, 64, 64, 64, 64].flatMap((bytes) => [bytes, bytes, bytes, bytes]);
+  const unheard = new Source(sizes, () => 4);
+  unheard.listens = false;
+  t.equal(write(tempFolder(t), {}, unheard), undefined);
+  t.same(unheard.rests, [2, 2, 1, 0.5, 0.25, 0.5, 1, 2, 2, 2]);
+  t.equal(unheard.acknowledged, sizes.length);
+  const heard = new Source(sizes, () => 4);
+  t.equal(write(tempFolder(t), {}, heard), undefined);
+  t.same(heard.rests, []);
+  t.end();
+});
 
 void t.test('a commit delay follows groups of eight and more, and no others', (t) => {
   const runs = [1, 8, 7, 20, 1];
@@ -182,6 +210,7 @@ void t.test('nothing is called durable before a sync that came after its write',
   source.progress = (_written, durable) => {
     if (durable > syncedLsn) early++;
     source.acknowledged = durable;
+    return true;
   };
   const end = { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 };
   const writer = new SegmentWriter(watched, checksum, { directory: folder, storeId, segmentBytes: SEGMENT }, end);

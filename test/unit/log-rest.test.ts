@@ -1,0 +1,93 @@
+/** The log thread's rest while nobody listens for acknowledgements: who may end it, and who must not. */
+
+import t from 'tap';
+import { resolveOptions } from '../../src/base/options.js';
+import { DURABILITY_SYNC } from '../../src/base/record.js';
+import { createMemory } from '../../src/engine/memory.js';
+import { open } from '../../src/index.js';
+import { Control } from '../../src/memory/control.js';
+import * as L from '../../src/memory/layout.js';
+import { Region } from '../../src/memory/region.js';
+import { RingReader } from '../../src/memory/ring-reader.js';
+import { Ring } from '../../src/memory/ring.js';
+import { tempFolder } from '../support/temp.js';
+
+/** Far longer than the suite lets a test run: a rest that is not ended fails. */
+const FOREVER_MS = 300_000;
+
+function setUp(): { control: Control; words: Int32Array; ring: Ring; reader: RingReader } {
+  const handle = createMemory(resolveOptions({ shards: 1, ringBytes: 65_536 }));
+  const control = new Control(handle.control);
+  const ring = new Ring(handle.ring, control, L.OWNER_SLOT);
+  const reader = new RingReader(handle.ring, control, new Region(handle.staging, control.words, false));
+  return { control, words: control.words, ring, reader };
+}
+
+void t.test('progress says whether anybody listened', async (t) => {
+  const { words, reader } = setUp();
+  t.equal(reader.announce(1, 1), false);
+  const wait = Atomics.waitAsync(words, L.CONTROL_ACK_EPOCH, Atomics.load(words, L.CONTROL_ACK_EPOCH), FOREVER_MS);
+  t.equal(reader.announce(2, 2), true);
+  t.equal(reader.announce(3, 3), false, 'told once, it has to come round to listening again');
+  t.equal(await wait.value, 'ok');
+});
+
+void t.test('who begins to listen after the announcement keeps the log thread from resting', (t) => {
+  const { words, ring, reader } = setUp();
+  reader.announce(1, 1);
+  ring.callFromRest();
+  reader.rest(FOREVER_MS);
+  t.equal(Atomics.load(words, L.CONTROL_LOG_SLEEPING), 0);
+  t.end();
+});
+
+void t.test('whoever wants room, a sync, a new segment or the end keeps the log thread from resting', (t) => {
+  for (const word of [L.CONTROL_ROOM_WAITERS, L.CONTROL_SYNC_REQUESTED, L.CONTROL_LOG_ROTATE, L.CONTROL_LOG_STOP]) {
+    const { words, reader } = setUp();
+    reader.announce(1, 1);
+    Atomics.store(words, word, 1);
+    reader.rest(FOREVER_MS);
+    t.equal(Atomics.load(words, L.CONTROL_LOG_SLEEPING), 0);
+  }
+  t.end();
+});
+
+void t.test('a resting log thread is woken by who listens or wants room, not by a write', (t) => {
+  const { words, ring } = setUp();
+  const wake = (): number => Atomics.load(words, L.CONTROL_LOG_WAKE);
+  for (const [state, byWrite] of [
+    [0, 0],
+    [L.LOG_RESTING, 0],
+    [L.LOG_NAPPING, 1],
+    [L.LOG_ASLEEP, 1],
+  ]) {
+    Atomics.store(words, L.CONTROL_LOG_SLEEPING, state);
+    let before = wake();
+    ring.wakeLog(DURABILITY_SYNC);
+    t.equal(wake() - before, byWrite, `a write, state ${state}`);
+    before = wake();
+    ring.callLog();
+    t.equal(wake() - before, state === 0 ? 0 : 1, `who wants room, state ${state}`);
+    before = wake();
+    ring.callFromRest();
+    t.equal(wake() - before, 1, `who listens, state ${state}`);
+  }
+  t.end();
+});
+
+void t.test('while a thread only writes, the log thread does not sync for nobody', async (t) => {
+  const db = await open(tempFolder(t), { shards: 2, snapshotIntervalSeconds: 0 });
+  await db.put('first', 0);
+  const before = db.stats().log;
+  const started = performance.now();
+  let last: Promise<number> | undefined;
+  let puts = 0;
+  for (; performance.now() - started < 300; puts++) last = db.put(`key ${puts % 5000}`, puts);
+  await last;
+  const elapsedMs = performance.now() - started;
+  const syncs = db.stats().log.syncs - before.syncs;
+  // One in 2 ms, and what the ends take; 5 to 10 in a millisecond without the rest.
+  t.ok(syncs <= elapsedMs + 20, `${syncs} syncs in ${Math.round(elapsedMs)} ms for ${puts} writes`);
+  t.equal(db.stats().log.records - before.records, puts);
+  await db.close();
+});
