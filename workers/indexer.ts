@@ -107,6 +107,12 @@ function settleAll(): boolean {
   return found;
 }
 
+/** The last look before it sleeps: a store may have been assigned, and rung for, since the messages were read. */
+function hasWork(): boolean {
+  receive();
+  return isEnding || settleAll();
+}
+
 function run(): void {
   let naps = 0;
   for (;;) {
@@ -119,7 +125,7 @@ function run(): void {
     } else if (++naps < NAPS_MAX) {
       bell.nap(NAP_MS);
     } else {
-      bell.sleep(SLEEP_MS, settleAll);
+      bell.sleep(SLEEP_MS, hasWork);
     }
   }
   for (const store of stores) drop(store);
