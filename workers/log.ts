@@ -36,7 +36,7 @@ function ringSource(control: Control, reader: RingReader): RecordSource {
   return {
     take: (bytesMax) => reader.take(bytesMax),
     release: () => reader.release(),
-    gather: () => reader.gather(),
+    gather: () => void reader.gather(),
     linger: (ms) => reader.linger(ms),
     rest: (ms) => reader.rest(ms),
     beat: () => {

@@ -171,20 +171,22 @@ export class RingReader {
   /**
    * Lets records gather for a moment when nobody waits for those that were taken. A writer that wants an
    * acknowledgement ends the nap (LOG_SLEEPING is LOG_NAPPING); others need not spend a wake on it.
+   * @returns whether there was time for a nap
    */
-  gather(): void {
+  gather(): boolean {
     const words = this.control.words;
     const epoch = Atomics.load(words, L.CONTROL_LOG_WAKE);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_NAPPING);
-    // A record published since the last look may be one that somebody waits for: look again before sleeping.
+    // Among the records published since the last look may be one that somebody waits for, and that found this thread awake: look again before sleeping.
     const hurried =
-      this.#published() ||
+      this.#isAckWanted() ||
       Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
       Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
     if (!hurried) Atomics.wait(words, L.CONTROL_LOG_WAKE, epoch, GATHER_MS);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+    return !hurried;
   }
 
   /**
@@ -227,6 +229,22 @@ export class RingReader {
       Atomics.load(words, L.CONTROL_LOG_STOP) !== 0;
     if (!isCalled) Atomics.wait(words, L.CONTROL_LOG_WAKE, this.#wakeBefore, ms);
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+  }
+
+  /** Whether one of the published records that were not taken yet waits for an acknowledgement. */
+  #isAckWanted(): boolean {
+    const words = this.#words;
+    const head = Atomics.load(this.control.words, L.CONTROL_RING_HEAD);
+    let position = this.#position;
+    while (position !== head) {
+      const at = (position & this.#mask) * 2;
+      const state = Atomics.load(words, at + RECORD_STATE);
+      // Who publishes one from here on sees that this thread sleeps.
+      const counts = (state & STATE_MASK) === STATE_PUBLISHED && ((state >>> KIND_SHIFT) & KIND_MASK) !== KIND_PAD;
+      if (counts && ((state >>> DURABILITY_SHIFT) & DURABILITY_MASK) !== DURABILITY_MEMORY) return true;
+      position = (position + (words[at + RECORD_LENGTH] >>> 3)) | 0;
+    }
+    return false;
   }
 
   #published(): boolean {

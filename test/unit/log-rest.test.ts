@@ -2,14 +2,14 @@
 
 import t from 'tap';
 import { resolveOptions } from '../../src/base/options.js';
-import { DURABILITY_SYNC } from '../../src/base/record.js';
+import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, KIND_WRITE } from '../../src/base/record.js';
 import { createMemory } from '../../src/engine/memory.js';
 import { open } from '../../src/index.js';
 import { Control } from '../../src/memory/control.js';
 import * as L from '../../src/memory/layout.js';
 import { Region } from '../../src/memory/region.js';
 import { RingReader } from '../../src/memory/ring-reader.js';
-import { Ring } from '../../src/memory/ring.js';
+import { ANY_EPOCH, Ring } from '../../src/memory/ring.js';
 import { tempFolder } from '../support/temp.js';
 
 /** Far longer than the suite lets a test run: a rest that is not ended fails. */
@@ -73,6 +73,44 @@ void t.test('a resting log thread is woken by who listens or wants room, not by 
     t.equal(wake() - before, 1, `who listens, state ${state}`);
   }
   t.end();
+});
+
+void t.test('the log thread naps over records that nobody waits for, and not over one that somebody does', (t) => {
+  const { ring, reader } = setUp();
+  const write = (durability: number): number => {
+    const at = ring.reserve(64, 0, ANY_EPOCH);
+    if (durability >= 0) ring.publish(at, KIND_WRITE, durability);
+    return at;
+  };
+  t.equal(reader.gather(), true);
+  write(DURABILITY_MEMORY);
+  write(DURABILITY_MEMORY);
+  t.equal(reader.gather(), true, 'they can gather on');
+  const begun = write(-1);
+  t.equal(reader.gather(), true, 'who publishes it will see that the log thread sleeps');
+  write(DURABILITY_INTERVAL);
+  t.equal(reader.gather(), false, 'somebody waits, behind one that is not published');
+  ring.publish(begun, KIND_WRITE, DURABILITY_SYNC);
+  t.equal(reader.take(1024)?.records, 4);
+  t.equal(reader.gather(), true);
+  write(DURABILITY_SYNC);
+  t.equal(reader.gather(), false);
+  t.end();
+});
+
+void t.test('while a thread writes what nobody waits for, the log thread naps between frames', async (t) => {
+  const db = await open(tempFolder(t), { shards: 2, durability: 'memory', snapshotIntervalSeconds: 0 });
+  const before = db.stats().log;
+  const started = performance.now();
+  let puts = 0;
+  for (; performance.now() - started < 300; puts++) void db.put(`key ${puts % 5000}`, puts);
+  await db.flush();
+  const elapsedMs = performance.now() - started;
+  const { frames, records } = db.stats().log;
+  // One in a millisecond; some 20 where it never naps.
+  t.ok(frames - before.frames <= elapsedMs + 20, `${frames - before.frames} frames in ${Math.round(elapsedMs)} ms for ${puts} writes`);
+  t.equal(records - before.records, puts);
+  await db.close();
 });
 
 void t.test('while a thread only writes, the log thread does not sync for nobody', async (t) => {
