@@ -80,6 +80,17 @@ void t.test('writing a part never works for long without telling', async (t) => 
   );
 });
 
+void t.test('a thread that is slow at writing a part tells as often as a quick one', async (t) => {
+  const source = new Entries(1000);
+  // Each look at the clock finds it a millisecond later.
+  let clock = 0;
+  const writer = new PartWriter(createFileSystem(), await Checksum.load(), tempFolder(t), IDENTITY, () => clock++);
+  let stretches = 0;
+  writer.add(source, () => stretches++);
+  writer.abandon();
+  t.equal(stretches, 1000 / 8);
+});
+
 void t.test('a part can be given up in the middle of a block', async (t) => {
   const files = createFileSystem();
   const folder = tempFolder(t);
