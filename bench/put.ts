@@ -1,13 +1,13 @@
 /**
  * Bulk writing: 200,000 puts in random order, none waited for by itself; the clock stops when all are safe.
  *
- * - Durable: FlashVector with durability `sync`, lmdb-js by its defaults until `flushed`. Once into new stores, and
- *   once over the same keys again.
+ * - Durable: FlashVector with durability `sync`, lmdb-js by its defaults until `flushed`. Once into new stores, once among the keys
+ *   of stores that stay open and grow, and once over the same keys again.
  * - Not durable: FlashVector with durability `memory`, lmdb-js with `noSync`, and a Map.
  */
 
 import type { FlashVector } from '../src/index.js';
-import { keyCount, makeDataSet, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
+import { keyCount, keyOf, makeDataSet, shuffledNumbers, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
 import { FLASHVECTOR, LMDB, MAP, openFlashVector, openLmdb, removeStores, type LmdbStore } from './support/engines.js';
 import { runPaired, type Contestant, type PairedOptions, type PairedRates } from './support/paired.js';
 import { section, type Context, type Section, type TargetResult, type Workload } from './support/workload.js';
@@ -71,6 +71,41 @@ function mapContestant({ keys, values }: DataSet): Contestant {
   return { name: MAP, run };
 }
 
+/** One store of each kind, open all the time; each round puts as many new keys, which lie between those of the rounds before. */
+async function putAmong(context: Context, data: DataSet, options: PairedOptions): Promise<PairedRates> {
+  const rounds = options.warmups + options.rounds;
+  const numbers = [...shuffledNumbers(data.keys.length)];
+  const ordered = await openFlashVector(context.folder);
+  const unordered = await openFlashVector(context.folder, { ordered: false });
+  const other = context.lmdb === undefined ? undefined : openLmdb(context.lmdb, context.folder);
+  const contestant = (name: string, put: (data: DataSet) => Promise<number>): Contestant => {
+    let round = 0;
+    return {
+      name,
+      run: () => {
+        const first = round++;
+        return put({ keys: numbers.map((number) => keyOf(number * rounds + first)), values: data.values });
+      },
+    };
+  };
+  const contestants = [
+    contestant(FLASHVECTOR, (set) => putFlashVector(ordered, set)),
+    contestant(FLASHVECTOR_UNORDERED, (set) => putFlashVector(unordered, set)),
+  ];
+  if (other !== undefined) contestants.push(contestant(LMDB, (set) => putLmdb(other, set, true)));
+  const result = await runPaired(contestants, options);
+  const last = { keys: numbers.map((number) => keyOf(number * rounds + rounds - 1)), values: data.values };
+  for (const db of [ordered, unordered]) {
+    verify(FLASHVECTOR, last, (key) => db.get(key));
+    if (db.size !== rounds * data.keys.length) throw new Error(`${FLASHVECTOR} holds ${db.size} keys of ${rounds * data.keys.length}`);
+    await db.close();
+  }
+  if (other !== undefined) verify(LMDB, last, (key) => other.get(key));
+  await other?.close();
+  removeStores(context.folder);
+  return result;
+}
+
 /** Fills one store of each engine, checks it, and puts everything over and over again. */
 async function overwrite(context: Context, data: DataSet, options: PairedOptions): Promise<PairedRates> {
   const db = await openFlashVector(context.folder);
@@ -108,15 +143,23 @@ async function measureDurable(context: Context, kind: ValueKind): Promise<Sectio
   const options = optionsFor(context, kind);
   const overwritten = await overwrite(context, data, options);
   const created = await runPaired(onNewStores(context, data, true), options);
+  const among = await putAmong(context, data, options);
   const value = VALUE_NAMES[kind];
   const many = data.keys.length.toLocaleString('en-US');
   return [
     describe(
-      `put until durable, ${value}, ${many} new keys, all in flight`,
+      `put until durable, ${value}, ${many} new keys into an empty store, all in flight`,
       created,
       LMDB,
       TARGETS[kind],
-      `put until durable, ${value}, new keys`,
+      `put until durable, ${value}, new keys, empty store`,
+    ),
+    describe(
+      `put until durable, ${value}, ${many} new keys among those of a store that grows, all in flight`,
+      among,
+      LMDB,
+      TARGETS[kind],
+      `put until durable, ${value}, new keys among others`,
     ),
     describe(
       `put until durable, ${value}, over ${many} keys, all in flight`,
