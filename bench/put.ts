@@ -12,7 +12,7 @@ import { FLASHVECTOR, LMDB, MAP, openFlashVector, openLmdb, removeStores, type L
 import { runPaired, type Contestant, type PairedOptions, type PairedRates } from './support/paired.js';
 import { section, type Context, type Section, type TargetResult, type Workload } from './support/workload.js';
 
-const TARGETS: Partial<Record<ValueKind, number>> = { object: 1.5, string: 1.5 };
+const TARGETS: Partial<Record<ValueKind, number>> = { object: 2, string: 3 };
 const LMDB_NO_SYNC = 'lmdb-js, noSync';
 const FLASHVECTOR_UNORDERED = 'FlashVector, ordered: false';
 

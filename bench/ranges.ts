@@ -118,7 +118,7 @@ async function measureScans(context: Context, kind: 'object' | 'string'): Promis
       'entries',
       await runPaired(scans, options),
       LMDB,
-      kind === 'string' ? 1 : 1.5,
+      kind === 'string' ? 1.3 : 2,
       `full scan, ${value}`,
     ),
     compare(
