@@ -4,14 +4,18 @@
  * literal, and with one call into the runtime for all short strings of a value together. What it
  * does not know it leaves to msgpackr.
  *
- * A string of a value of up to SHARED_TEXT_BYTES_MAX may share its characters with the other
- * strings of that value: who keeps one of them keeps so many bytes alive.
+ * The strings of a value of up to SHARED_TEXT_BYTES_MAX share their characters, and so do those of longer values that are no less than a SHARED_PART of it:
+ * who keeps one of them keeps the value's bytes alive, which are that many or at most sixteen times what it has asked for.
  */
 
 import type { Scratch } from './scratch.js';
 import type { StructureStore } from './structures.js';
 
 const SHARED_TEXT_BYTES_MAX = 256;
+/** The same for long strings of long values: ten of 100 characters take 145 ns together, 435 ns each by itself. */
+const LONG_TEXT_BYTES_MAX = 4096;
+const SHARED_PART = 16;
+const HIGH_BITS = 0x8080_8080 | 0;
 /** Up to here looking at every byte beats leaving it to the runtime. */
 const LOOP_BYTES_MAX = 48;
 const FIRST_STRUCTURE = 0x40;
@@ -42,6 +46,7 @@ function compile(reader: Reader, names: readonly string[]): ReadObject | undefin
 
 export class ObjectDecoder {
   readonly #bytes: Buffer;
+  readonly #words: Int32Array;
   readonly #view: DataView;
   readonly #readers: (ReadObject | undefined)[] = [];
   #at = 0;
@@ -55,6 +60,7 @@ export class ObjectDecoder {
     readonly structures: StructureStore,
   ) {
     this.#bytes = scratch.readBytes;
+    this.#words = scratch.readWords;
     this.#view = new DataView(scratch.readWords.buffer);
   }
 
@@ -156,12 +162,35 @@ export class ObjectDecoder {
     const end = start + length;
     if (end > this.#length) return this.#fail();
     this.#at = end;
-    if (length > LOOP_BYTES_MAX) return bytes.utf8Slice(start, end);
+    if (length > LOOP_BYTES_MAX) {
+      const shares = this.#length <= LONG_TEXT_BYTES_MAX && length * SHARED_PART >= this.#length;
+      return shares && this.#isAscii(start, end) ? this.#slice(start, end) : bytes.utf8Slice(start, end);
+    }
     let seen = 0;
     for (let i = start; i < end; i++) seen |= bytes[i];
     if (seen >= 0x80) return bytes.utf8Slice(start, end);
     if (this.#length > SHARED_TEXT_BYTES_MAX) return bytes.latin1Slice(start, end);
-    if (this.#text === '') this.#text = bytes.latin1Slice(0, this.#length);
+    return this.#slice(start, end);
+  }
+
+  #slice(start: number, end: number): string {
+    if (this.#text === '') this.#text = this.#bytes.latin1Slice(0, this.#length);
     return this.#text.slice(start, end);
+  }
+
+  /** By words: the first and the last may hold bytes that do not belong, and are looked at by bytes. */
+  #isAscii(start: number, end: number): boolean {
+    const bytes = this.#bytes;
+    const words = this.#words;
+    const first = (start + 3) >>> 2;
+    const last = end >>> 2;
+    let seen = 0;
+    let at = first;
+    for (; at + 4 <= last; at += 4) seen |= words[at] | words[at + 1] | words[at + 2] | words[at + 3];
+    for (; at < last; at++) seen |= words[at];
+    let rest = 0;
+    for (let i = start; i < first * 4; i++) rest |= bytes[i];
+    for (let i = last * 4; i < end; i++) rest |= bytes[i];
+    return (seen & HIGH_BITS) === 0 && rest < 0x80;
   }
 }

@@ -5,13 +5,15 @@
 import fc from 'fast-check';
 import { Packr } from 'msgpackr/pack';
 import { isDeepStrictEqual } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { ObjectDecoder, UNKNOWN } from '../../src/table/object-decoder.js';
 import { ObjectEncoder } from '../../src/table/object-encoder.js';
 import { Scratch } from '../../src/table/scratch.js';
 import type { StructureStore } from '../../src/table/structures.js';
 import { ValueCodec } from '../../src/table/value-codec.js';
-import { testSeed } from '../support/random.js';
+import { randomFrom, testSeed } from '../support/random.js';
 
 /** Shares every structure at once, up to the limit. */
 class Structures implements StructureStore {
@@ -34,6 +36,11 @@ class Structures implements StructureStore {
   shouldShare(): boolean {
     return this.all.length < this.countMax;
   }
+}
+
+function collector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
 }
 
 function setUp() {
@@ -147,6 +154,50 @@ void t.test('strings of every length, ASCII and not, as field and as element', a
       t.same(decode(packed), value, `value of ${length} and ${end}`);
     }
   }
+});
+
+void t.test('long strings side by side, one of them with a character that is not ASCII, at every place and alignment', async (t) => {
+  const { packr, encoder, decode } = setUp();
+  packShared(packr, encoder, { a: '', b: '', c: '' });
+  const seed = testSeed(t);
+  const random = randomFrom(seed);
+  let checked = 0;
+  for (let length = 46; length <= 120; length++) {
+    for (let place = -1; place < length; place++) {
+      const plain = 'abcdefghij'.repeat(12).slice(0, length);
+      const odd = place < 0 ? plain : plain.slice(0, place) + ['\u0080', 'é', '€', '🐎'][Math.floor(random() * 4)] + plain.slice(place + 1);
+      const fill = 'x'.repeat(Math.floor(random() * 200));
+      const value = { a: fill, b: odd, c: plain };
+      const packed = Buffer.from(packr.pack(value));
+      if (!isDeepStrictEqual(decode(packed), value)) t.fail(`${length} characters, place ${place}, behind ${fill.length}`);
+      checked++;
+    }
+  }
+  t.ok(checked > 6000, `${checked} values`);
+});
+
+void t.test('who keeps one short string of a long value does not keep the value', async (t) => {
+  const { packr, encoder, decode } = setUp();
+  const gc = collector();
+  const kept: string[] = [];
+  const keep = (many: number): void => {
+    for (let i = 0; i < many; i++) {
+      // A sixteenth of the value would be 235 bytes.
+      const value = { title: `title ${i} `.padEnd(100, 'x'), tag: `tag ${i} `.padEnd(20, 'x'), body: `${i} `.padEnd(3600, 'y') };
+      const packed = i === 0 ? packShared(packr, encoder, value) : Buffer.from(packr.pack(value));
+      const back = decode(packed);
+      if (back === UNKNOWN) t.fail('decoded by msgpackr');
+      kept.push((back as { title: string }).title, (back as { tag: string }).tag);
+    }
+  };
+  keep(100);
+  gc();
+  const before = process.memoryUsage().heapUsed;
+  keep(4000);
+  gc();
+  const grown = (process.memoryUsage().heapUsed - before) / 4000;
+  t.ok(grown < 1000, `${Math.round(grown)} bytes for each 120 characters that are kept`);
+  t.equal(kept.length, 8200);
 });
 
 void t.test('what the encoder must leave to msgpackr', async (t) => {
