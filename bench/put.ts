@@ -6,6 +6,7 @@
  * - Not durable: FlashVector with durability `memory`, lmdb-js with `noSync`, and a Map.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { FlashVector } from '../src/index.js';
 import { keyCount, keyOf, makeDataSet, shuffledNumbers, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
 import { FLASHVECTOR, LMDB, MAP, openFlashVector, openLmdb, removeStores, type LmdbStore } from './support/engines.js';
@@ -61,6 +62,11 @@ function onNewStores(context: Context, data: DataSet, isDurable: boolean): Conte
   return contestants;
 }
 
+/** A checkpoint that one engine has begun is not to run while another is timed. */
+async function idle(db: FlashVector): Promise<void> {
+  while (db.stats().checkpoints?.running === true) await sleep(10);
+}
+
 function mapContestant({ keys, values }: DataSet): Contestant {
   const run = (): Promise<number> => {
     const started = performance.now();
@@ -82,9 +88,12 @@ async function putAmong(context: Context, data: DataSet, options: PairedOptions)
     let round = 0;
     return {
       name,
-      run: () => {
+      run: async () => {
         const first = round++;
-        return put({ keys: numbers.map((number) => keyOf(number * rounds + first)), values: data.values });
+        const set = { keys: numbers.map((number) => keyOf(number * rounds + first)), values: data.values };
+        await idle(ordered);
+        await idle(unordered);
+        return put(set);
       },
     };
   };
@@ -111,14 +120,18 @@ async function overwrite(context: Context, data: DataSet, options: PairedOptions
   const db = await openFlashVector(context.folder);
   await putFlashVector(db, data);
   verify(FLASHVECTOR, data, (key) => db.get(key));
-  const contestants: Contestant[] = [{ name: FLASHVECTOR, run: () => putFlashVector(db, data) }];
+  const afterCheckpoints = async (put: () => Promise<number>): Promise<number> => {
+    await idle(db);
+    return put();
+  };
+  const contestants: Contestant[] = [{ name: FLASHVECTOR, run: () => afterCheckpoints(() => putFlashVector(db, data)) }];
   let other: LmdbStore | undefined;
   if (context.lmdb !== undefined) {
     const store = openLmdb(context.lmdb, context.folder);
     other = store;
     await putLmdb(store, data, true);
     verify(LMDB, data, (key) => store.get(key));
-    contestants.push({ name: LMDB, run: () => putLmdb(store, data, true) });
+    contestants.push({ name: LMDB, run: () => afterCheckpoints(() => putLmdb(store, data, true)) });
   }
   const result = await runPaired(contestants, options);
   await db.close();

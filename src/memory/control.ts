@@ -84,8 +84,7 @@ export class Control {
     return fromErrorData(JSON.parse(copy.toString('utf8')) as ErrorData);
   }
 
-  /** Changes a word that others sleep on, then wakes them all. */
-  /** @returns how many threads waited for it */
+  /** Changes a word that others sleep on, then wakes them all. @returns how many waits that ended */
   bump(word: number): number {
     Atomics.add(this.words, word, 1);
     return Atomics.notify(this.words, word);

@@ -65,7 +65,7 @@ export const CONTROL_ROOM_EPOCH = 65;
 // Line 5: writers to the log thread.
 /** 0 (awake), LOG_ASLEEP, LOG_NAPPING or LOG_RESTING: about to sleep, or asleep, on LOG_WAKE. Written by the log thread. */
 export const CONTROL_LOG_SLEEPING = 80;
-/** Bumped and notified by a writer that published while LOG_SLEEPING was set, and bumped by whoever begins to listen for acknowledgements. */
+/** Bumped and notified by a writer that published while LOG_SLEEPING was set, by who wants room or a sync then, and by the owner; bumped by whoever begins to listen for acknowledgements. */
 export const CONTROL_LOG_WAKE = 81;
 /** Threads that wait for room. Incremented and decremented by them. */
 export const CONTROL_ROOM_WAITERS = 82;

@@ -179,7 +179,7 @@ export class RingReader {
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_NAPPING);
     // Among the records published since the last look may be one that somebody waits for, and that found this thread awake: look again before sleeping.
     const hurried =
-      this.#isAckWanted() ||
+      this.#isUrgent() ||
       Atomics.load(words, L.CONTROL_ROOM_WAITERS) !== 0 ||
       Atomics.load(words, L.CONTROL_SYNC_REQUESTED) !== 0 ||
       Atomics.load(words, L.CONTROL_LOG_ROTATE) !== 0 ||
@@ -231,11 +231,12 @@ export class RingReader {
     Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
   }
 
-  /** Whether one of the published records that were not taken yet waits for an acknowledgement. */
-  #isAckWanted(): boolean {
+  /** Whether one of the published records that were not taken yet waits for an acknowledgement, or they take a quarter of the ring: the next ones need room. */
+  #isUrgent(): boolean {
     const words = this.#words;
     const head = Atomics.load(this.control.words, L.CONTROL_RING_HEAD);
     let position = this.#position;
+    if (((head - position) >>> 0) * 4 > this.#mask) return true;
     while (position !== head) {
       const at = (position & this.#mask) * 2;
       const state = Atomics.load(words, at + RECORD_STATE);

@@ -3,7 +3,7 @@
  *
  * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
  * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
- * grow with the load. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
+ * grow with the load. While nobody listens for acknowledgements it rests after each sync, so that groups grow further: nobody misses the syncs between. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
  * of several is given that time to write again, so that one group follows the other instead of two halves.
  *
  * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
@@ -36,7 +36,7 @@ export interface RecordSource {
   gather(): void;
   /** Sleeps for a moment after a group of several was acknowledged, so that their writers can write again. */
   linger(ms: number): void;
-  /** Sleeps until somebody listens for acknowledgements again, at most `ms`. Called when nobody listened to the last one. */
+  /** Sleeps until somebody listens for acknowledgements again, at most `ms`. Called after a sync that somebody waits for and nobody listened for. */
   rest(ms: number): void;
   /** Sleeps until there is work or `timeoutMs` have passed. */
   wait(timeoutMs: number): void;
@@ -166,7 +166,7 @@ export function runGroupCommit(
       if (groupBytes > settings.restBytesMax) restMs = Math.max(REST_MS_MIN, restMs / 2);
       else if (groupBytes * 4 < settings.restBytesMax) restMs = Math.min(REST_MS_MAX, restMs * 2);
       if (!run.wantsAck && !run.more) source.gather();
-      else if (!heard && !run.more) source.rest(restMs);
+      else if (!heard && isWaitedFor && !run.more) source.rest(restMs);
       else if (isWaitedFor && settings.commitDelayMs > 0 && groupRecords >= LINGER_RECORDS) source.linger(settings.commitDelayMs);
       groupRecords = 0;
       groupBytes = 0;
@@ -174,6 +174,8 @@ export function runGroupCommit(
     }
     if (!announced) {
       announced = true;
+      groupRecords = 0;
+      groupBytes = 0;
       if (syncWanted || source.takeSyncRequest()) sync();
       else source.progress(writtenLsn, durableLsn);
       continue;

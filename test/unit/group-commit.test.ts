@@ -54,7 +54,15 @@ class Source implements RecordSource {
     }
     const firstLsn = this.#at + 1;
     this.#at += count;
-    return { bytes: Buffer.concat(parts), records: count, firstLsn, lastLsn: this.#at, wantsSync: true, wantsAck: true, more: false };
+    return {
+      bytes: Buffer.concat(parts),
+      records: count,
+      firstLsn,
+      lastLsn: this.#at,
+      wantsSync: this.wantsSync,
+      wantsAck: true,
+      more: false,
+    };
   }
 
   release(): void {}
@@ -65,6 +73,8 @@ class Source implements RecordSource {
   linger(ms: number): void {
     if (ms > 0) this.lingered.push(this.#at);
   }
+  /** Whether the records wait for a sync, or only to be written. */
+  wantsSync = true;
   /** Whether somebody listens to what is told. */
   listens = true;
   /** The rests that were taken, in ms. */
@@ -143,6 +153,11 @@ void t.test('where nobody listens the log rests after a group, for less after la
   t.equal(write(tempFolder(t), {}, unheard), undefined);
   t.same(unheard.rests, [2, 2, 1, 0.5, 0.25, 0.5, 1, 2, 2, 2]);
   t.equal(unheard.acknowledged, sizes.length);
+  const written = new Source(sizes, () => 4);
+  written.listens = false;
+  written.wantsSync = false;
+  t.equal(write(tempFolder(t), {}, written), undefined);
+  t.same(written.rests, [], 'nor after a mere write: who waits for that is back in no time');
   const heard = new Source(sizes, () => 4);
   t.equal(write(tempFolder(t), {}, heard), undefined);
   t.same(heard.rests, []);

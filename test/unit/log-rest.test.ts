@@ -4,12 +4,16 @@ import t from 'tap';
 import { resolveOptions } from '../../src/base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, KIND_WRITE } from '../../src/base/record.js';
 import { createMemory } from '../../src/engine/memory.js';
+import { Acks } from '../../src/engine/acks.js';
 import { open } from '../../src/index.js';
 import { Control } from '../../src/memory/control.js';
 import * as L from '../../src/memory/layout.js';
+import { ThreadMetrics } from '../../src/memory/metrics.js';
 import { Region } from '../../src/memory/region.js';
 import { RingReader } from '../../src/memory/ring-reader.js';
 import { ANY_EPOCH, Ring } from '../../src/memory/ring.js';
+import { SimulatedDisk } from '../support/simulated-disk.js';
+import { HarnessStore } from '../support/store-harness.js';
 import { tempFolder } from '../support/temp.js';
 
 /** Far longer than the suite lets a test run: a rest that is not ended fails. */
@@ -39,6 +43,58 @@ void t.test('who begins to listen after the announcement keeps the log thread fr
   reader.rest(FOREVER_MS);
   t.equal(Atomics.load(words, L.CONTROL_LOG_SLEEPING), 0);
   t.end();
+});
+
+void t.test('who begins to listen between the announcement and the rest is seen: the wake word is read before anybody is told', (t) => {
+  const { control, words, ring, reader } = setUp();
+  const bump = control.bump.bind(control);
+  control.bump = (word) => {
+    const told = bump(word);
+    ring.callFromRest();
+    return told;
+  };
+  t.equal(reader.announce(1, 1), false);
+  reader.rest(FOREVER_MS);
+  t.equal(Atomics.load(words, L.CONTROL_LOG_SLEEPING), 0);
+  t.end();
+});
+
+void t.test('acknowledgements that are waited for end a rest', (t) => {
+  const { control, words, ring } = setUp();
+  Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
+  Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_RESTING);
+  const acks = new Acks(control, ring, new ThreadMetrics(control, L.OWNER_SLOT));
+  const before = Atomics.load(words, L.CONTROL_LOG_WAKE);
+  void acks.join(1, DURABILITY_SYNC);
+  t.ok(Atomics.load(words, L.CONTROL_LOG_WAKE) > before, 'the first one begins to listen');
+  const after = Atomics.load(words, L.CONTROL_LOG_WAKE);
+  void acks.join(2, DURABILITY_SYNC);
+  t.equal(Atomics.load(words, L.CONTROL_LOG_WAKE), after, 'the next ones are listened for by then');
+  control.storeLsn(L.CONTROL_DURABLE, 2);
+  control.bump(L.CONTROL_ACK_EPOCH);
+  return acks.idle().then(() => acks.dispose());
+});
+
+void t.test('a write that waits for room, and a flush, wake a resting log thread', async (t) => {
+  const store = await HarnessStore.open(new SimulatedDisk());
+  const { words } = store.core;
+  const wake = (): number => Atomics.load(words, L.CONTROL_LOG_WAKE);
+  // More than the ring of 64 KiB takes: the last ones are deferred.
+  const puts = Array.from({ length: 40 }, (_, i) => store.db.put(`key ${i}`, Buffer.alloc(4000)));
+  Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_RESTING);
+  let before = wake();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.ok(wake() > before, 'a deferred write');
+  Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+  await store.settle(Promise.all(puts));
+  Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_RESTING);
+  before = wake();
+  const flushed = store.db.flush();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.ok(wake() > before, 'a flush');
+  Atomics.store(words, L.CONTROL_LOG_SLEEPING, 0);
+  await store.settle(flushed);
+  await store.close();
 });
 
 void t.test('whoever wants room, a sync, a new segment or the end keeps the log thread from resting', (t) => {
@@ -93,6 +149,9 @@ void t.test('the log thread naps over records that nobody waits for, and not ove
   ring.publish(begun, KIND_WRITE, DURABILITY_SYNC);
   t.equal(reader.take(1024)?.records, 4);
   t.equal(reader.gather(), true);
+  for (let bytes = 0; bytes <= 65_536 / 4; bytes += 64) write(DURABILITY_MEMORY);
+  t.equal(reader.gather(), false, 'a quarter of the ring is taken');
+  while (reader.take(1 << 20) !== undefined);
   write(DURABILITY_SYNC);
   t.equal(reader.gather(), false);
   t.end();
