@@ -151,7 +151,7 @@ void t.test('where nobody listens the log rests after a group, for less after la
   const unheard = new Source(sizes, () => 4);
   unheard.listens = false;
   t.equal(write(tempFolder(t), {}, unheard), undefined);
-  t.same(unheard.rests, [2, 2, 1, 0.5, 0.25, 0.5, 1, 2, 2, 2]);
+  t.same(unheard.rests, [0.5, 0.5, 0.25, 0.125, 0.125, 0.25, 0.5, 0.5, 0.5, 0.5]);
   t.equal(unheard.acknowledged, sizes.length);
   const written = new Source(sizes, () => 4);
   written.listens = false;
