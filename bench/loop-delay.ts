@@ -78,10 +78,10 @@ class Pacer {
   }
 }
 
-async function observe(task: string, timeMs: number, put: DurablePut | undefined, target: number): Promise<Outcome> {
+async function observe(task: string, timeMs: number, put: DurablePut | undefined, putsPerSecond: number): Promise<Outcome> {
   collectGarbage();
   const monitor = monitorEventLoopDelay({ resolution: 1 });
-  const pacer = put === undefined ? undefined : new Pacer(put, target);
+  const pacer = put === undefined ? undefined : new Pacer(put, putsPerSecond);
   // Started after the collection, and after the first turn: neither is the work's.
   await sleep(10);
   monitor.enable();
@@ -117,8 +117,14 @@ async function observeFlashVector(context: Context, { keys, values }: DataSet, t
   const put: DurablePut = (index) => db.put(keys[index % keys.length], values[index % keys.length]);
   await new Pacer(put, load.rate).run(1000);
   const endCheckpoints = load.checkpoints ? keepCheckpointing(db) : undefined;
-  const outcome = await observe(FLASHVECTOR, timeMs, put, load.rate);
-  if (endCheckpoints !== undefined) outcome.row.detail += `, ${await endCheckpoints()} checkpoints`;
+  let outcome: Outcome;
+  let checkpoints: number | undefined;
+  try {
+    outcome = await observe(FLASHVECTOR, timeMs, put, load.rate);
+  } finally {
+    checkpoints = await endCheckpoints?.();
+  }
+  if (checkpoints !== undefined) outcome.row.detail += `, ${checkpoints} checkpoints`;
   verify(FLASHVECTOR, { keys: keys.slice(0, 50_000), values }, (key) => db.get(key));
   await db.close();
   return outcome;

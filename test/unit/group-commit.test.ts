@@ -164,6 +164,27 @@ void t.test('where nobody listens the log rests after a group, for less after la
   t.end();
 });
 
+/** Its first run says that more is there, which turns out not to be published yet. */
+class Interrupted extends Source {
+  #runs = 0;
+  override take(): RecordRun | undefined {
+    this.#runs++;
+    if (this.#runs === 2) return undefined;
+    const run = super.take();
+    if (run !== undefined && this.#runs === 1) run.more = true;
+    return run;
+  }
+}
+
+void t.test('a group whose rest is not there yet ends, and the next rest does not count its bytes', (t) => {
+  const source = new Interrupted([600_000, 600_000, 64], () => 1);
+  source.listens = false;
+  t.equal(write(tempFolder(t), {}, source), undefined);
+  t.equal(source.acknowledged, 3);
+  t.same(source.rests, [0.5, 0.5]);
+  t.end();
+});
+
 void t.test('a commit delay follows groups of eight and more, and no others', (t) => {
   const runs = [1, 8, 7, 20, 1];
   const make = (): Source => {
