@@ -1,5 +1,6 @@
 /** The indexer's thread (src/engine/indexer.ts): puts waiting keys into ordered indexes, a few at a time. */
 
+import { setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -11,6 +12,7 @@ import { Region } from '../src/memory/region.js';
 import { claimSlot, freeSlot } from '../src/memory/registry.js';
 import { systemThreadId } from '../src/platform/thread-life.js';
 import { OrderedIndex } from '../src/table/ordered-index.js';
+import { SLICE } from '../src/table/pending-keys.js';
 
 export type IndexerMessage =
   | { kind: 'store'; control: SharedArrayBuffer; shards: SharedArrayBuffer[]; index: SharedArrayBuffer }
@@ -21,10 +23,9 @@ interface Store {
   index: OrderedIndex;
 }
 
-/** Fewer waiting keys of a shard are left to gather. */
-const LEAST = 64;
-/** A writer adds some hundred keys to a queue of 256 meanwhile; a shorter nap wakes more often than it brings. */
+/** A writer adds some dozen keys to a queue meanwhile; a shorter nap wakes more often than it brings. */
 const NAP_MS = 0.5;
+const NICENESS = 5;
 /** Naps in a row after which it sleeps until somebody rings. */
 const NAPS_MAX = 10;
 const SLEEP_MS = 1000;
@@ -71,18 +72,32 @@ function collectGarbage(): void {
   if (droppedBytes > DROPPED_BYTES_MAX) droppedBytes = 0;
 }
 
-/** Goes over the shards of a store once. @returns whether there was something to do */
+/**
+ * Who writes waits for no key to be settled, so with three threads for two processors it should be this one that waits: but not for long, or queues become crowded, and the
+ * writers settle the keys. On Linux this concerns the calling thread alone; elsewhere it would concern the process.
+ */
+function giveWay(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    setPriority(0, NICENESS);
+  } catch {
+    // Not allowed here: it is a courtesy only.
+  }
+}
+
+/** Goes over the shards of a store once. Fewer waiting keys of a shard than a slice are left to gather. @returns whether there was something to do */
 function settle({ index }: Store): boolean {
   const { pending } = index;
   let found = false;
   for (let shard = 0; shard < index.regions.length; shard++) {
-    if (pending.waiting(shard) < LEAST) continue;
-    found = true;
-    index.lock();
-    try {
-      pending.settleLocked(shard);
-    } finally {
-      index.unlock();
+    while (pending.waiting(shard) >= SLICE) {
+      found = true;
+      index.lock();
+      try {
+        pending.settleLocked(shard, SLICE);
+      } finally {
+        index.unlock();
+      }
     }
   }
   return found;
@@ -114,6 +129,7 @@ function hasWork(): boolean {
 }
 
 function run(): void {
+  giveWay();
   let naps = 0;
   for (;;) {
     receive();

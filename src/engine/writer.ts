@@ -24,6 +24,7 @@ import { addExpiry } from '../table/expiry.js';
 import { ABSENT } from '../table/hash-table.js';
 import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
+import { NO_SHARD } from '../table/pending-keys.js';
 import type { Shard } from '../table/shard.js';
 import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import { Acks } from './acks.js';
@@ -37,9 +38,9 @@ import { CONFLICT, DEFER, DEFER_LOCK, type Condition } from './write-result.js';
 
 /** The same where there is no memory left. */
 const RECLAIM_FULL_MAX = 256;
-/** So many full queues of new keys settled by one thread within FULL_WITHIN_MS, some 40,000 keys a second, are work for the indexer. */
-const FULL_QUEUES = 16;
-const FULL_WITHIN_MS = 100;
+/** So many new keys settled by one thread within SETTLED_WITHIN_MS, some 40,000 a second, are work for the indexer. */
+const SETTLED_MANY = 4096;
+const SETTLED_WITHIN_MS = 100;
 /** Longest wait for a lock to give a block back under it. */
 const GIVE_BACK_MS = 100;
 export class Writer {
@@ -51,8 +52,7 @@ export class Writer {
   readonly #evictor: Evictor | undefined;
   readonly #staged: StagedRecords;
   readonly #batches: BatchWriter;
-  #wantsIndexer = false;
-  /** When this thread last had settled FULL_QUEUES. */
+  /** When this thread last had settled SETTLED_MANY. */
   #settledSinceMs = -Infinity;
 
   constructor(core: Core) {
@@ -131,11 +131,25 @@ export class Writer {
       releaseWrite(this.#words, shard.lockWord);
     }
     if (lsn > 0) core.ring.wakeLog(durability);
-    if (this.#wantsIndexer) {
-      this.#wantsIndexer = false;
-      core.onIndexerWanted?.();
-    }
+    if (core.index !== undefined) this.#lookAtIndex(core.index);
     return lsn;
+  }
+
+  /** With no lock held: settles some of the keys whose queue the last write has found crowded, and asks for the indexer where this thread settles many. */
+  #lookAtIndex(index: OrderedIndex): void {
+    const { pending } = index;
+    if (pending.crowded !== NO_SHARD) {
+      const shard = pending.crowded;
+      pending.crowded = NO_SHARD;
+      index.relieve(shard);
+    }
+    if (pending.settled < SETTLED_MANY) return;
+    pending.settled = 0;
+    const since = this.#settledSinceMs;
+    this.#settledSinceMs = performance.now();
+    if (this.#settledSinceMs - since > SETTLED_WITHIN_MS) return;
+    const was = Atomics.compareExchange(this.#words, L.CONTROL_INDEXER, L.INDEXER_NONE, L.INDEXER_WANTED);
+    if (was === L.INDEXER_NONE) this.#core.onIndexerWanted?.();
   }
 
   /** Adds `by` to the number under the key in the scratch; an absent key counts as 0. */
@@ -178,6 +192,7 @@ export class Writer {
       return staged === CONFLICT ? DEFER : staged;
     }
     if (lsn > 0) core.ring.wakeLog(durability);
+    if (core.index !== undefined) this.#lookAtIndex(core.index);
     return lsn;
   }
 
@@ -223,17 +238,6 @@ export class Writer {
     return lsn;
   }
 
-  /** Asks for the indexer where this thread has filled the queues of new keys several times within a moment. */
-  #lookForIndexer(ordered: OrderedIndex): void {
-    const { pending } = ordered;
-    if (pending.settledFull < FULL_QUEUES) return;
-    pending.settledFull = 0;
-    const since = this.#settledSinceMs;
-    this.#settledSinceMs = performance.now();
-    if (this.#settledSinceMs - since > FULL_WITHIN_MS) return;
-    this.#wantsIndexer = Atomics.compareExchange(this.#words, L.CONTROL_INDEXER, L.INDEXER_NONE, L.INDEXER_WANTED) === L.INDEXER_NONE;
-  }
-
   /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
   #commitLocked(shard: Shard, found: number, type: number, bytes: number, durability: number): number {
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
@@ -260,7 +264,6 @@ export class Writer {
       return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
     } finally {
       ordered.unlock();
-      this.#lookForIndexer(ordered);
     }
   }
 

@@ -84,6 +84,11 @@ export function acquire(words: Int32Array, lock: number, waiters: number, self: 
   return true;
 }
 
+/** Takes an exclusive lock if it is free at this moment. `self` is the caller's slot + 1. */
+export function tryAcquireAtOnce(words: Int32Array, lock: number, self: number): boolean {
+  return Atomics.compareExchange(words, lock, 0, self) === 0;
+}
+
 /** Takes an exclusive lock if it is free within a few microseconds of spinning. */
 function tryAcquire(words: Int32Array, lock: number, self: number): boolean {
   if (Atomics.compareExchange(words, lock, 0, self) === 0) return true;

@@ -3,18 +3,19 @@
  * need. index-cursor.ts reads.
  *
  * Called by writers that hold the shard lock of the key, and by repairs. It has one lock (CONTROL_INDEX_LOCK), taken after shard locks and
- * before the log lock, held for one change of one key, or for up to 256 new keys of a shard that have waited (pending-keys.ts). Only keys that are new, go, or whose entry moves touch it.
+ * before the log lock, held for one change of one key, or for new keys of a shard that have waited (pending-keys.ts), by the indexer for up to 64. Only keys that are new, go, or whose entry moves touch it.
  */
 
+import { FlashVectorError } from '../base/errors.js';
 import { reserveTop } from '../memory/chunks.js';
 import type { Bell } from '../memory/bell.js';
 import * as L from '../memory/layout.js';
-import { acquire, release } from '../memory/lock.js';
+import { acquire, release, tryAcquireAtOnce } from '../memory/lock.js';
 import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_TOP, type Region } from '../memory/region.js';
 import { INNER_SLOTS, LEAF_SLOTS, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
-import { PendingKeys } from './pending-keys.js';
+import { PendingKeys, SLICE } from './pending-keys.js';
 
 /** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
 const NODES_PER_LEVEL = 3;
@@ -77,6 +78,21 @@ export class OrderedIndex extends IndexTree {
     this.lock();
     try {
       this.pending.settleAllLocked();
+    } finally {
+      this.unlock();
+    }
+  }
+
+  /** Puts some keys of a crowded queue into the index, if the lock is free at this moment. With no lock held. Cannot fail: what cannot be settled waits. */
+  relieve(shard: number): void {
+    const control = this.#control;
+    if (!tryAcquireAtOnce(control, L.CONTROL_INDEX_LOCK, this.#self)) return;
+    try {
+      this.region.sync();
+      this.pending.settleLocked(shard, SLICE);
+    } catch (error) {
+      // The put that has led here has taken effect, so it must not fail. Who finds the queue full, or reads, meets the same and can say so.
+      if (!(error instanceof FlashVectorError)) throw error;
     } finally {
       this.unlock();
     }

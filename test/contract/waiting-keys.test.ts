@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { FlashVectorError, open, type FlashVector } from '../../src/index.js';
 import { Bell } from '../../src/memory/bell.js';
 import * as L from '../../src/memory/layout.js';
-import { PendingKeys } from '../../src/table/pending-keys.js';
+import { PendingKeys, SLICE } from '../../src/table/pending-keys.js';
 import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
@@ -257,6 +257,55 @@ void t.test('a queue that is full is settled by who puts the next key', (t) => {
   put(core, key(L.PENDING_SLOTS));
   t.equal(index.pending.waiting(0), 0);
   t.equal(checkTree(core), L.PENDING_SLOTS + 1);
+  t.end();
+});
+
+void t.test('a put that makes a queue crowded settles some keys, and waits for nobody who has the lock of the index', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 1 });
+  const words = new Int32Array(db.handle.control);
+  const waiting = (): number => db.stats().index.waitingKeys;
+  const crowded = L.PENDING_SLOTS / 2;
+  const writes: Promise<number>[] = [];
+  let count = 0;
+  const putMore = (many: number): void => {
+    for (const end = count + many; count < end; count++) writes.push(db.put(key(count), count));
+  };
+  putMore(crowded - 1);
+  t.equal(waiting(), crowded - 1);
+  putMore(1);
+  t.equal(waiting(), crowded - SLICE, 'a put');
+  putMore(SLICE - 1);
+  writes.push(db.increment(key(count++), 1));
+  t.equal(waiting(), crowded - SLICE, 'an increment');
+
+  // Held by nobody who lives: whoever waited for it would wait long.
+  t.equal(Atomics.compareExchange(words, L.CONTROL_INDEX_LOCK, 0, 101), 0);
+  putMore(L.PENDING_SLOTS - waiting());
+  t.equal(waiting(), L.PENDING_SLOTS, 'all the queue can hold');
+  Atomics.store(words, L.CONTROL_INDEX_LOCK, 0);
+  putMore(1);
+  t.equal(waiting(), 0, 'a put that finds the queue full settles all');
+  await Promise.all(writes);
+  sameKeys(t, db, count);
+  await db.close();
+});
+
+void t.test('a put succeeds that makes a queue crowded when the index has no memory', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const crowded = L.PENDING_SLOTS / 2;
+  for (let i = 0; i < crowded; i++) put(core, key(i));
+  t.equal(index.pending.crowded, 0);
+  const reserve = index.reserveLocked.bind(index);
+  index.setWithoutSplitLocked = () => false;
+  index.reserveLocked = () => false;
+  index.relieve(0);
+  t.equal(index.pending.waiting(0), crowded, 'the keys go on waiting');
+  t.equal(core.words[L.CONTROL_INDEX_LOCK], 0, 'and nothing is locked');
+  index.reserveLocked = reserve;
+  index.relieve(0);
+  t.equal(index.pending.waiting(0), crowded - SLICE);
+  t.equal(checkTree(core), crowded);
   t.end();
 });
 
