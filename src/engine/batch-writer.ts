@@ -12,6 +12,7 @@ import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
+import { ENTRY_HEADER_BYTES, IN_PLACE_BYTES_MAX } from '../table/entry.js';
 import { ABSENT } from '../table/hash-table.js';
 import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
@@ -155,8 +156,9 @@ export class BatchWriter {
   }
 
   /**
-   * Takes a block for every put, and sees to it that the tables can grow. Every put gets one although
-   * some could overwrite in place: an earlier operation of the batch may change what they find. While a snapshot is open every
+   * Takes blocks for the puts, which are filled when they are used, and sees to it that the tables can grow. A put that can overwrite in place needs none where
+   * the batch only puts, and nothing long: an earlier put of the key then leaves an entry with room for as much or more. After deletes it may find no entry, and
+   * after a long value one that is never overwritten; so with one of those among them every put gets a block. While a snapshot is open every
    * operation gets a note for the version that it may supersede, and every delete a tombstone.
    */
   #takeBlocks(batch: EncodedBatch, blocks: number[], notes: number[]): void {
@@ -164,19 +166,23 @@ export class BatchWriter {
     const withVersions = this.#words[L.CONTROL_SNAPSHOT_COUNT] !== 0;
     const insertions = this.#insertions.fill(0);
     const leastSlots = this.#leastSlots;
+    const maySpare = !withVersions && isOnlyShortPuts(batch);
     for (let i = 0; i < batch.count; i++) {
       blocks.push(0);
       notes.push(0);
       const isPut = batch.typeOf(i) === R.OPERATION_PUT;
       if (!isPut && !withVersions) continue;
-      batch.load(i, scratch);
+      batch.loadKey(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
+      if (maySpare) {
+        const entry = shard.table.locate(scratch);
+        if (entry !== ABSENT && shard.overwritesLocked(entry)) continue;
+      }
       if (isPut) {
         // A key that is there now may be deleted by the batch before it is put again: count every put.
         const slots = shard.slotsFreeLocked();
         if (insertions[shard.index]++ === 0 || slots < leastSlots[shard.index]) leastSlots[shard.index] = slots;
         blocks[i] = shard.takeBlockLocked();
-        if (blocks[i] !== 0) shard.fillBlock(blocks[i]);
       } else {
         blocks[i] = shard.takeTombstoneLocked();
       }
@@ -196,7 +202,7 @@ export class BatchWriter {
     const { scratch, shards, shardMask } = this.#core;
     for (let i = 0; i < blocks.length; i++) {
       if (blocks[i] === 0 && notes[i] === 0) continue;
-      batch.load(i, scratch);
+      batch.loadKey(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
       shard.block = blocks[i];
       shard.note = notes[i];
@@ -216,15 +222,24 @@ export class BatchWriter {
       shard.note = notes[i];
       if (type !== R.OPERATION_PUT) {
         if (entry === ABSENT) shard.giveBackLocked();
-      } else if (entry === ABSENT) {
-        assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
-      } else if (shard.overwritesLocked(entry)) {
+      } else if (entry !== ABSENT && shard.overwritesLocked(entry)) {
         shard.giveBackLocked();
+      } else {
+        assert(blocks[i] !== 0, 'a put that may need a block has one');
+        if (entry === ABSENT) assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
+        shard.fillBlock(blocks[i]);
       }
       shard.applyLocked(type, entry, low, high);
     }
     for (const shard of locked) shard.closeChangeLocked();
   }
+}
+
+function isOnlyShortPuts(batch: EncodedBatch): boolean {
+  for (let i = 0; i < batch.count; i++) {
+    if (batch.typeOf(i) !== R.OPERATION_PUT || batch.bytesOf(i) + ENTRY_HEADER_BYTES > IN_PLACE_BYTES_MAX) return false;
+  }
+  return true;
 }
 
 function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: number): void {

@@ -26,8 +26,10 @@ import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 
 const START_BYTES = 4096;
-/** A batch that has grown past this lets its memory go when it is used again. */
-const KEPT_BYTES_MAX = 65_536;
+/** A batch that has grown past this lets its memory go when it is used again: growing to a megabyte takes a millisecond, of new memory most of it. */
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+/** The same for batches that are not needed most of the time. */
+const TRIMMED_BYTES_MAX = 65_536;
 const NO_WORDS = new Int32Array(0);
 const NO_BYTES = Buffer.alloc(0);
 
@@ -48,7 +50,16 @@ export class EncodedBatch {
     this.keyBytesMax = 0;
     this.starts.length = 0;
     this.hashes.length = 0;
-    if (this.bytes.length <= KEPT_BYTES_MAX) return;
+    this.#limit(KEPT_BYTES_MAX);
+  }
+
+  /** Lets go of its memory where it is much; it is empty. */
+  trim(): void {
+    this.#limit(TRIMMED_BYTES_MAX);
+  }
+
+  #limit(bytes: number): void {
+    if (this.bytes.length <= bytes) return;
     this.words = NO_WORDS;
     this.bytes = NO_BYTES;
   }
@@ -120,8 +131,29 @@ export class EncodedBatch {
     return this.words[this.starts[index]] >>> OPERATION_SHIFT;
   }
 
+  /** Bytes of an operation: its header, key and value. */
+  bytesOf(index: number): number {
+    return ((index + 1 < this.starts.length ? this.starts[index + 1] : this.length) - this.starts[index]) * 4;
+  }
+
+  /** Puts the key of an operation into the scratch, and what kind of value it has and how long that is. */
+  loadKey(index: number, scratch: Scratch): void {
+    this.#loadHeader(index, scratch);
+    this.#loadWords(index, scratch, OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength));
+    scratch.valueBytes = null;
+  }
+
   /** Puts an operation into the scratch, as if it had just been encoded there. */
   load(index: number, scratch: Scratch): void {
+    this.#loadHeader(index, scratch);
+    const at = this.starts[index];
+    const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
+    const inline = scratch.valueLength <= INLINE_VALUE_BYTES_MAX;
+    this.#loadWords(index, scratch, value + (inline ? wordsOf(scratch.valueLength) : 0));
+    scratch.valueBytes = inline ? null : this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
+  }
+
+  #loadHeader(index: number, scratch: Scratch): void {
     const at = this.starts[index];
     const meta = this.words[at];
     scratch.keyLength = meta & KEY_LENGTH_MASK;
@@ -129,9 +161,10 @@ export class EncodedBatch {
     scratch.keyFlags = (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
     scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
     scratch.valueLength = this.words[at + 1];
-    const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
-    const inline = scratch.valueLength <= INLINE_VALUE_BYTES_MAX;
-    const count = value + (inline ? wordsOf(scratch.valueLength) : 0);
+  }
+
+  #loadWords(index: number, scratch: Scratch, count: number): void {
+    const at = this.starts[index];
     if (count <= WORD_COPY_MAX) {
       const { words } = this;
       const into = scratch.words;
@@ -139,6 +172,5 @@ export class EncodedBatch {
     } else {
       this.bytes.copy(scratch.bytes, 0, at * 4, (at + count) * 4);
     }
-    scratch.valueBytes = inline ? null : this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
   }
 }

@@ -75,7 +75,10 @@ export class Core {
   /** Takes a batch back that nobody uses any more. */
   giveBatch(batch: EncodedBatch): void {
     batch.reset();
-    if (this.#batches.length < BATCHES_KEPT) this.#batches.push(batch);
+    if (this.#batches.length === BATCHES_KEPT) return;
+    // What is behind the first is taken seldom.
+    if (this.#batches.length > 0) batch.trim();
+    this.#batches.push(batch);
   }
 
   /** A key as the user sees it. The bytes are copied. */

@@ -181,9 +181,12 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     try {
       this.#checkWritable();
       if (!Array.isArray(operations)) throw new TypeError(`batch takes an array of operations, not ${describe(operations)}`);
-      const batch = new EncodedBatch();
+      const batch = this.core.takeBatch();
       for (let i = 0; i < operations.length; i++) this.#addOperation(batch, operations[i] as BatchOperation, i);
-      return this.#writeBatch(batch, options);
+      const written = this.#writeBatch(batch, options);
+      // Where it was deferred it is still needed.
+      if (!this.#writer.deferring) this.core.giveBatch(batch);
+      return written;
     } catch (error) {
       return Promise.reject(error);
     }

@@ -1,0 +1,157 @@
+/** Batches reuse the memory in which they are put together, and take blocks for those puts only that may need one: nobody may be able to tell. */
+
+import t from 'tap';
+import { open, type BatchOperation, type FlashVector } from '../../src/index.js';
+import { randomFrom, testSeed } from '../support/random.js';
+import { tempFolder } from '../support/temp.js';
+
+/** Lengths of values on both sides of what changes how they are kept: cells, in place or not, blocks of chunks, values that stay outside. */
+const LENGTHS = [0, 3, 40, 41, 300, 5000, 16_300, 16_500, 40_000, 70_000];
+
+function sameEntries(t: Tap.Test, db: FlashVector, model: ReadonlyMap<string, unknown>, what: string): void {
+  t.equal(db.size, model.size, what);
+  for (const [key, value] of model) {
+    if (db.get(key) !== value) t.fail(`${what}: ${key} has another value`);
+  }
+}
+
+void t.test('batches that put and delete the same keys several times, with short and long values, also with a snapshot open', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const integer = (below: number): number => Math.floor(random() * below);
+  const directory = tempFolder(t);
+  const model = new Map<string, unknown>();
+  let db = await open(directory, { shards: 2, durability: 'memory' });
+  for (let round = 0; round < 300; round++) {
+    const snapshot = integer(4) === 0 ? db.snapshot() : undefined;
+    const before = new Map(model);
+    const operations: BatchOperation[] = [];
+    const longest = 1 + integer(LENGTHS.length);
+    const deletes = integer(2) === 0;
+    for (let i = 1 + integer(12); i > 0; i--) {
+      const key = `key${integer(30)}`;
+      if (deletes && integer(3) === 0) {
+        operations.push({ type: 'del', key });
+        model.delete(key);
+      } else {
+        const value = `${round} ${i} `.padEnd(LENGTHS[integer(longest)], 'x');
+        operations.push({ type: 'put', key, value });
+        model.set(key, value);
+      }
+    }
+    await db.batch(operations);
+    sameEntries(t, db, model, `round ${round}`);
+    const single = `key${integer(30)}`;
+    model.set(single, round);
+    await db.put(single, round);
+    sameEntries(t, db, model, `single put of round ${round}`);
+    if (snapshot !== undefined) {
+      for (const [key, value] of before)
+        if (snapshot.get(key) !== value) t.fail(`round ${round}: ${key} has another value in the snapshot`);
+      snapshot.close();
+    }
+    if (round % 100 === 99) {
+      await db.close();
+      db = await open(directory, { shards: 2, durability: 'memory' });
+      sameEntries(t, db, model, `reopened after round ${round}`);
+    }
+  }
+  await db.close();
+});
+
+void t.test('a short value that follows a long one of the same key in one batch', async (t) => {
+  const db = await open(tempFolder(t), { shards: 1 });
+  for (const long of [17_000, 100_000]) {
+    await db.put('a', 'short');
+    const operations: BatchOperation[] = [
+      { type: 'put', key: 'a', value: 'x'.repeat(long) },
+      { type: 'put', key: 'a', value: 'again' },
+    ];
+    await db.batch(operations);
+    t.equal(db.get('a'), 'again');
+  }
+  await db.close();
+});
+
+void t.test('at the memory cap a batch succeeds that overwrites what is there', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 4, maxMemoryBytes: 16 * 1024 * 1024 });
+  let count = 0;
+  try {
+    for (;;) {
+      await db.put(`key${count}`, 'v'.repeat(200));
+      count++;
+    }
+  } catch (error) {
+    t.match(error, { code: 'FV_MEMORY_FULL' });
+  }
+  for (let from = 0; from < count; from += 5000) {
+    const operations: BatchOperation[] = [];
+    for (let i = from; i < Math.min(count, from + 5000); i++) operations.push({ type: 'put', key: `key${i}`, value: 'w'.repeat(200) });
+    await db.batch(operations);
+  }
+  for (let i = 0; i < count; i++) if (db.get(`key${i}`) !== 'w'.repeat(200)) t.fail(`key${i} has another value`);
+  await db.close();
+});
+
+void t.test('batches that have to wait for room are not touched by those that follow', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', ringBytes: 65_536 });
+  const writes: Promise<number>[] = [];
+  for (let batch = 0; batch < 1000; batch++) {
+    const operations: BatchOperation[] = [];
+    for (let i = 0; i < 5; i++)
+      operations.push({ type: 'put', key: `key${batch}.${i}`, value: `${batch}.${i}`.padEnd(100 + (batch % 300), '.') });
+    writes.push(db.batch(operations));
+  }
+  t.ok(db.stats().contention.deferrals > 0, 'some had to wait');
+  await Promise.all(writes);
+  for (let batch = 0; batch < 1000; batch++) {
+    for (let i = 0; i < 5; i++) {
+      if (db.get(`key${batch}.${i}`) !== `${batch}.${i}`.padEnd(100 + (batch % 300), '.')) t.fail(`key${batch}.${i} has another value`);
+    }
+  }
+  await db.close();
+});
+
+void t.test('a batch that a getter writes while another is put together', async (t) => {
+  const db = await open(tempFolder(t));
+  let inner: Promise<number> | undefined;
+  const value = {
+    get text(): string {
+      inner ??= db.batch([
+        { type: 'put', key: 'x', value: 1 },
+        { type: 'put', key: 'y', value: 2 },
+      ]);
+      return 'outer';
+    },
+  };
+  await db.batch([
+    { type: 'put', key: 'a', value: 'before' },
+    { type: 'put', key: 'b', value },
+    { type: 'put', key: 'c', value: 'after' },
+  ]);
+  await inner;
+  t.same(
+    [...db.entries()],
+    [
+      ['a', 'before'],
+      ['b', { text: 'outer' }],
+      ['c', 'after'],
+      ['x', 1],
+      ['y', 2],
+    ],
+  );
+  await db.close();
+});
+
+void t.test('a batch that is refused leaves nothing behind in the next one', async (t) => {
+  const db = await open(tempFolder(t));
+  await t.rejects(
+    db.batch([
+      { type: 'put', key: 'a', value: 1 },
+      { type: 'put', key: 'b', value: undefined },
+    ]),
+    { code: 'FV_VALUE' },
+  );
+  await db.batch([{ type: 'put', key: 'c', value: 3 }]);
+  t.same([...db.entries()], [['c', 3]]);
+  await db.close();
+});
