@@ -1,13 +1,14 @@
 /**
  * Decoded values of hot keys, for one thread: what `get` returns with `cache: true`.
  *
- * A value that was read once is kept, frozen, with what proves that it is still the one: the version of its shard, which every change of the shard raises, and the
- * address and LSN of its entry. While the version is the same nothing in the shard has changed, so the kept value is what a read would find at
+ * A value that was read once is kept, frozen, with what proves that it is still the one: the version of its shard, which every change of the shard raises, with the number of
+ * times that it has come round, and the LSN of its entry. While the version is the same nothing in the shard has changed, so the kept value is what a read would find at
  * that very moment; no lock, no look-up, no decoding. When only other keys have changed, the entry is looked up and its LSN compared, and the value need not be
  * decoded again: an LSN belongs to one write of a key.
  *
- * A version has 32 bits and returns after 2^31 changes. Then the entry's own LSN tells: LSNs never return, and a block that was given up and not been
- * used again while its shard changed 2^31 times is nothing that happens.
+ * A version has 32 bits and returns after 2^31 changes; its rounds are counted, in the same cache line, so that the entry's line need not be loaded. When a value is kept the
+ * rounds are loaded after it was read: if the version is not the same by then, or the entry has another LSN, they are not those of the value, and it is kept
+ * as one that has to be looked up first.
  *
  * What cannot be frozen (bytes, dates, maps and sets) is not kept. Two generations bound the memory, by number and by weight: when the younger one is full it becomes the older one, and the
  * older one goes; a hit in the older one moves the value to the younger one.
@@ -32,6 +33,8 @@ const KEY_CHARACTERS_MAX = 1024;
 const OBJECT_BYTES = 64;
 const ITEM_BYTES = 16;
 const KEPT_BYTES = 256;
+/** No number of rounds: there have not been 2^32 of 2^31 changes each. */
+const NO_ROUND = -1;
 
 interface Kept {
   value: unknown;
@@ -39,8 +42,8 @@ interface Kept {
   keyHash: number;
   /** Of the shard, when the entry was last found there. */
   version: number;
-  /** Word index of the entry then. */
-  entry: number;
+  /** Of that version, or NO_ROUND. */
+  rounds: number;
   lsnLow: number;
   lsnHigh: number;
   /** 0: never. */
@@ -70,13 +73,9 @@ export class ValueCache {
     const kept = this.#young.get(key) ?? this.#promoted(key);
     if (kept === undefined) return this.#read(key);
     const { shard } = kept;
-    const words = shard.region.words;
-    const { entry } = kept;
-    if (
-      loadAcquire(this.#control, shard.versionWord) !== kept.version ||
-      words[entry + E.ENTRY_LSN_LOW] !== kept.lsnLow ||
-      words[entry + E.ENTRY_LSN_HIGH] !== kept.lsnHigh
-    )
+    const control = this.#control;
+    // The rounds after the version: they are counted up before it comes round.
+    if (loadAcquire(control, shard.versionWord) !== kept.version || control[shard.roundsWord] !== kept.rounds)
       return this.#again(key, kept);
     if (kept.expiresMs !== 0 && kept.expiresMs <= this.core.clock.now()) return this.#read(key);
     return this.#hit(kept);
@@ -104,8 +103,20 @@ export class ValueCache {
     const { shard } = kept;
     if (!shard.has() || shard.lsnLow !== kept.lsnLow || shard.lsnHigh !== kept.lsnHigh) return this.#read(key);
     kept.version = shard.foundVersion;
-    kept.entry = shard.foundEntry;
+    kept.rounds = this.#roundsOf(shard);
     return this.#hit(kept);
+  }
+
+  /** The rounds of the version under which the shard was read just now. */
+  #roundsOf(shard: Shard): number {
+    const { words } = shard.region;
+    const entry = shard.foundEntry;
+    const rounds = loadAcquire(this.#control, shard.roundsWord);
+    const isSame =
+      loadAcquire(this.#control, shard.versionWord) === shard.foundVersion &&
+      words[entry + E.ENTRY_LSN_LOW] === shard.lsnLow &&
+      words[entry + E.ENTRY_LSN_HIGH] === shard.lsnHigh;
+    return isSame ? rounds : NO_ROUND;
   }
 
   #read(key: string): unknown {
@@ -124,7 +135,7 @@ export class ValueCache {
       shard,
       keyHash: scratch.keyHash,
       version: shard.foundVersion,
-      entry: shard.foundEntry,
+      rounds: this.#roundsOf(shard),
       lsnLow: shard.lsnLow,
       lsnHigh: shard.lsnHigh,
       expiresMs: shard.expiresMs,

@@ -201,6 +201,8 @@ export const SHARD_READERS = 2;
 export const SHARD_VERSION = 16;
 /** Live entries, low and high word. Guarded by SHARD_LOCK. */
 export const SHARD_ENTRIES = 17;
+/** Times that SHARD_VERSION has come round to 0. Guarded by SHARD_LOCK; stored before the 0 is, so who sees a version of the next round sees the next number. */
+export const SHARD_VERSION_ROUNDS = 19;
 /**
  * Keys of the shard that wait to be put into the ordered index (see table/pending-keys.ts): how many were ever added, and settled. Counts wrap
  * at 2^32. ADDED is guarded by SHARD_LOCK and stored last; SETTLED is guarded by the index lock.

@@ -90,6 +90,7 @@ export class ShardReader {
   readonly table: HashTable;
   readonly lockWord: number;
   readonly versionWord: number;
+  readonly roundsWord: number;
   protected readonly entriesWord: number;
   protected readonly control: Int32Array;
   protected readonly slot: number;
@@ -133,6 +134,7 @@ export class ShardReader {
     this.slot = slot;
     this.lockWord = L.shardWord(index);
     this.versionWord = this.lockWord + L.SHARD_VERSION;
+    this.roundsWord = this.lockWord + L.SHARD_VERSION_ROUNDS;
     this.entriesWord = this.lockWord + L.SHARD_ENTRIES;
     this.#packedBytes = scratch.readBytes;
   }

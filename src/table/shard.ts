@@ -146,7 +146,9 @@ export class Shard extends ShardReader {
   #endChange(): void {
     if (this.#changeOpen) return;
     const control = this.control;
-    storeRelease(control, this.versionWord, (control[this.versionWord] + 1) | 0);
+    const version = (control[this.versionWord] + 1) | 0;
+    if (version === 0) storeRelease(control, this.roundsWord, (control[this.roundsWord] + 1) | 0);
+    storeRelease(control, this.versionWord, version);
   }
 
   /** Bytes of the entry that the operation in the scratch makes. */

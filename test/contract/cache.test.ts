@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import t from 'tap';
 import { attach, open } from '../../src/index.js';
+import * as L from '../../src/memory/layout.js';
 import { testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -167,6 +168,26 @@ void t.test('another thread writes: what is read never goes back, and the last i
   }
   for (let i = 0; i < 4; i++) t.same((db.get(`counter:${i}`) as { n: number }).n, i === 0 ? 100_000 : 100_000 - 4 + i);
   t.ok(changes > 10, `${reads} reads, ${changes} changes seen`);
+  await db.close();
+});
+
+void t.test('a version that has come round proves nothing', async (t) => {
+  const db = await open(tempFolder(t), { cache: true, shards: 1, durability: 'memory' });
+  const words = new Int32Array(db.handle.control);
+  const version = L.shardWord(0) + L.SHARD_VERSION;
+  const rounds = L.shardWord(0) + L.SHARD_VERSION_ROUNDS;
+  await db.put('a', { n: 1 });
+  Atomics.store(words, version, -4);
+  t.same(db.get('a'), { n: 1 });
+  await db.put('a', { n: 2 });
+  t.equal(Atomics.load(words, version), -2);
+  t.equal(Atomics.load(words, rounds), 0);
+  await db.put('b', 1);
+  t.equal(Atomics.load(words, version), 0);
+  t.equal(Atomics.load(words, rounds), 1);
+  // As after 2^31 - 2 more changes.
+  Atomics.store(words, version, -4);
+  t.same(db.get('a'), { n: 2 });
   await db.close();
 });
 
