@@ -28,6 +28,8 @@ export interface TargetResult {
   reached: number | undefined;
   /** Whether the figure is to be at least the target, or at most. */
   bound: 'at least' | 'at most';
+  /** Set when it counts as missed whatever was reached, because the work was not done in full. Results go through JSON, which knows no Infinity. */
+  isMissed?: boolean;
 }
 
 /** One line of a table. */
@@ -65,6 +67,7 @@ export function section(title: string, unit: string): Section {
 }
 
 export function isMet(result: TargetResult): boolean | undefined {
+  if (result.isMissed === true) return false;
   if (result.reached === undefined) return undefined;
   return result.bound === 'at least' ? result.reached >= result.target : result.reached <= result.target;
 }

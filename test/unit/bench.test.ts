@@ -8,7 +8,8 @@ import t from 'tap';
 import { INSERT, MODIFY, READ, SCAN, UPDATE } from '../../bench/engines/loops.js';
 import { renderChart } from '../../bench/support/chart.js';
 import { makeProgram, MIXES } from '../../bench/support/ycsb-programs.js';
-import { section } from '../../bench/support/workload.js';
+import { renderSummary } from '../../bench/support/render.js';
+import { isMet, section, type TargetResult } from '../../bench/support/workload.js';
 import { tempFolder } from '../support/temp.js';
 
 const COMPARE = fileURLToPath(new URL('../../bench/compare.js', import.meta.url));
@@ -103,5 +104,20 @@ void t.test('comparing two runs', (t) => {
   t.equal(compare(a, path.join(folder, 'none.json')).status, 2);
   fs.writeFileSync(path.join(folder, 'other.json'), '{}');
   t.equal(compare(a, path.join(folder, 'other.json')).status, 2, 'another file');
+  t.end();
+});
+
+void t.test('work that was not done in full is a miss, also behind JSON', (t) => {
+  const reached: TargetResult = { work: 'delay', unit: 'ms', target: 3, reached: 2, bound: 'at most' };
+  for (const [result, met] of [
+    [reached, true],
+    [{ ...reached, reached: 4 }, false],
+    [{ ...reached, reached: undefined }, undefined],
+    [{ ...reached, isMissed: true }, false],
+  ] as const) {
+    const read = JSON.parse(JSON.stringify(result)) as TargetResult;
+    t.equal(isMet(read), met);
+    t.match(renderSummary([read]), met === undefined ? 'not measured' : met ? 'yes' : 'NO');
+  }
   t.end();
 });
