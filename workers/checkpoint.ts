@@ -45,6 +45,8 @@ export interface WritePartTask extends Common {
 export interface PublishTask extends Common {
   kind: 'publish';
   manifest: Manifest;
+  /** Whether to rest between the blocks that are read back. */
+  rests: boolean;
 }
 
 /** Removes what a failed checkpoint has left. */
@@ -93,7 +95,10 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
     const checksum = await Checksum.load();
     const storeId = Buffer.from(task.storeId);
     if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
-    if (task.kind === 'publish') return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest)));
+    if (task.kind === 'publish') {
+      const onBlock = task.rests ? restNowAndThen() : (): void => undefined;
+      return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest), onBlock));
+    }
     if (task.kind === 'sweep') removeDebris(files, task.directory);
     else if (task.kind === 'prepare') prepareTarget(files, task.directory);
     else if (task.kind === 'discard') discardCopy(files, task.directory);
@@ -110,6 +115,16 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
  */
 function rest(): void {
   Atomics.wait(NOBODY, 0, 0, REST_MS);
+}
+
+/** Rests where the last rest is a stretch of work ago. */
+function restNowAndThen(): () => void {
+  let restedMs = performance.now();
+  return () => {
+    if (performance.now() - restedMs < REST_MS) return;
+    rest();
+    restedMs = performance.now();
+  };
 }
 
 /** On Linux this concerns the calling thread alone; elsewhere it would concern the process. */

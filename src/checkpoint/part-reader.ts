@@ -36,7 +36,7 @@ export interface PartVisitor {
   progress(bytes: number): void;
 }
 
-const READ_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
 /** An entry's key and value with their headers, and some more. */
 const PAYLOAD_BYTES_MAX = VALUE_BYTES_MAX + 128 * 1024;
 

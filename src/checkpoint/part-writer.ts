@@ -22,7 +22,8 @@ import {
   type PartSummary,
 } from './format.js';
 
-const BLOCK_BYTES = 256 * 1024;
+/** Summing up a block and writing it is not to last longer than a stretch, either. */
+const BLOCK_BYTES = 64 * 1024;
 const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
 /** Pieces in which a long value is copied and written. */
 const PIECE_BYTES = 256 * 1024;

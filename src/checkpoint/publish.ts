@@ -13,12 +13,23 @@ import { publishManifest, readManifest, removeCheckpoints } from './catalog.js';
 import type { Manifest } from './format.js';
 import { readPart } from './part-reader.js';
 
-/** Reads back every byte of a checkpoint. @throws FlashVectorError FV_CORRUPT, FV_VERSION, FV_IO */
-export function verifyCheckpoint(files: FileSystem, checksum: Checksum, directory: string, storeId: Buffer, number: number): Manifest {
+/**
+ * Reads back every byte of a checkpoint.
+ * @param onBlock called after every block, of 64 KiB most of the time; may rest
+ * @throws FlashVectorError FV_CORRUPT, FV_VERSION, FV_IO
+ */
+export function verifyCheckpoint(
+  files: FileSystem,
+  checksum: Checksum,
+  directory: string,
+  storeId: Buffer,
+  number: number,
+  onBlock: () => void = () => undefined,
+): Manifest {
   const manifest = readManifest(files, checksum, directory, storeId, number);
   for (const part of manifest.parts) {
     const identity = { storeId, checkpoint: number, part: part.part };
-    readPart(files, checksum, directory, identity, part, { entry: () => undefined, progress: () => undefined });
+    readPart(files, checksum, directory, identity, part, { entry: () => undefined, progress: onBlock });
   }
   return manifest;
 }
@@ -36,13 +47,20 @@ export interface Publication {
 /**
  * Publishes a checkpoint whose parts are synced, verifies it, then removes older ones and retires segments.
  * When it does not verify it is removed again and what was there before stays as it was.
+ * @param onBlock called after every block that was read back; may rest
  * @throws FlashVectorError FV_IO, FV_CORRUPT: the checkpoint does not count
  */
-export function publishCheckpoint(files: FileSystem, checksum: Checksum, directory: string, manifest: Manifest): Publication {
+export function publishCheckpoint(
+  files: FileSystem,
+  checksum: Checksum,
+  directory: string,
+  manifest: Manifest,
+  onBlock: () => void = () => undefined,
+): Publication {
   const { number, storeId } = manifest;
   publishManifest(files, checksum, directory, manifest);
   try {
-    verifyCheckpoint(files, checksum, directory, storeId, number);
+    verifyCheckpoint(files, checksum, directory, storeId, number, onBlock);
   } catch (error) {
     removeCheckpoints(files, directory, (other) => other !== number);
     if (!(error instanceof FlashVectorError)) throw error;

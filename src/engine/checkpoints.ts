@@ -85,6 +85,8 @@ const LONG_BYTES = 128 * 1024 * 1024;
 const BUSY_BYTES = 1024 * 1024;
 /** Share of its time that the owner's thread works from which on it is busy. */
 const BUSY_SHARE = 0.5;
+/** Share of its time that the owner's thread works and from which on it has none to spare. */
+const SATURATED_SHARE = 0.95;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
@@ -344,7 +346,7 @@ export class Checkpointer {
       const manifest = await this.#capture(common, report.lsn);
       report.entries = manifest.entries;
       report.bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
-      const result = await this.#task({ kind: 'publish', ...common, manifest });
+      const result = await this.#task({ kind: 'publish', ...common, manifest, rests: this.#rests() });
       report.segmentsRetired = result.retired ?? 0;
       if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
     } catch (error) {
@@ -399,7 +401,7 @@ export class Checkpointer {
     const lane = async (): Promise<void> => {
       do {
         const part = next++;
-        const rests = common.givesWay && this.#isBusy();
+        const rests = this.#rests();
         try {
           const done = await this.#task({
             kind: 'write',
@@ -429,6 +431,11 @@ export class Checkpointer {
   /** A short checkpoint is over sooner, and its log is shorter, when it does not wait for its turn; a long one must not be felt. */
   #givesWay(): boolean {
     return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
+  }
+
+  /** Whether its threads rest after every stretch of work. Where the owner's thread has no time to spare nobody waits for its next turn, and a short one is rather over soon. */
+  #rests(): boolean {
+    return this.#isBusy() && (this.#utilization < SATURATED_SHARE || this.#givesWay());
   }
 
   /** Whether the store is being written to, or its thread is at work: then some processors stay free for that. */

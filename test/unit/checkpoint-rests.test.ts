@@ -1,0 +1,79 @@
+/** When a checkpoint's threads rest: while the store is written to and its owner's thread has time to spare, which only a long checkpoint may take. */
+
+import t from 'tap';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { Checkpointer } from '../../src/engine/checkpoints.js';
+import type { Pool } from '../../src/engine/pool.js';
+import type { Writer } from '../../src/engine/writer.js';
+import * as L from '../../src/memory/layout.js';
+import * as M from '../../src/memory/metrics.js';
+import type { CheckpointTask } from '../../workers/checkpoint.js';
+import { emptyCore } from '../support/index-harness.js';
+import { tempFolder } from '../support/temp.js';
+
+/** Longer than between two of its looks at the load. */
+const LOOKS_MS = 600;
+
+/** A checkpointer whose tasks are noted and not carried out, over a log that does at once what it is told. */
+function harness(t: Tap.Test, directory: string): { checkpointer: Checkpointer; counters: Float64Array; rests: () => Promise<boolean[]> } {
+  const core = emptyCore(4);
+  Atomics.store(core.words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
+  const log = setInterval(() => Atomics.store(core.words, L.CONTROL_LOG_ROTATE, 0), 1);
+  t.teardown(() => clearInterval(log));
+  const tasks: CheckpointTask[] = [];
+  const pool = {
+    threads: 2,
+    run: (_: string, task: CheckpointTask) => {
+      tasks.push(task);
+      const part = { part: 0, bytes: 0, entries: 0, blocks: 1, checksum: 0n };
+      return Promise.resolve(task.kind === 'write' ? { part } : { retired: 0 });
+    },
+  };
+  const writer = { makeDurable: () => Promise.resolve() };
+  const checkpointer = new Checkpointer(
+    core,
+    writer as unknown as Writer,
+    pool as unknown as Pool,
+    {
+      directory,
+      files: { kind: 'node' } as never,
+      storeId: Buffer.alloc(16),
+      segmentBytes: 1 << 20,
+      intervalMs: 0,
+      logBytes: Number.MAX_SAFE_INTEGER,
+    },
+    { number: 0, lsn: 0, entries: 0, bytes: 0, logBytes: 0 },
+    () => undefined,
+  );
+  const rests = async (): Promise<boolean[]> => {
+    tasks.length = 0;
+    await checkpointer.request();
+    return tasks.flatMap((task) => (task.kind === 'write' || task.kind === 'publish' ? [task.rests] : []));
+  };
+  return { checkpointer, counters: new M.ThreadMetrics(core.control, L.LOG_SLOT).counters, rests };
+}
+
+void t.test('rests while the store is written to, unless its thread has no time to spare', async (t) => {
+  const { checkpointer, counters, rests } = harness(t, tempFolder(t));
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [false, false], 'nobody writes');
+
+  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [true, true], 'parts and reading back, while somebody writes');
+
+  let isOver = false;
+  const spin = async (): Promise<void> => {
+    while (!isOver) {
+      for (const end = performance.now() + 20; performance.now() < end;);
+      await turn();
+    }
+  };
+  const spinning = spin();
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [false, false], 'no time to spare, and a short checkpoint');
+  isOver = true;
+  await spinning;
+  clearInterval(writes);
+  await checkpointer.stop();
+});
