@@ -222,10 +222,12 @@ export class BatchWriter {
       shard.note = notes[i];
       if (type !== R.OPERATION_PUT) {
         if (entry === ABSENT) shard.giveBackLocked();
+      } else if (blocks[i] === 0) {
+        // Even if a snapshot has been opened since: it is of a later moment than the batch, and sees this put.
+        assert(entry !== ABSENT && shard.fitsLocked(entry), 'a put without a block finds room where the key is');
       } else if (entry !== ABSENT && shard.overwritesLocked(entry)) {
         shard.giveBackLocked();
       } else {
-        assert(blocks[i] !== 0, 'a put that may need a block has one');
         if (entry === ABSENT) assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
         shard.fillBlock(blocks[i]);
       }

@@ -2,6 +2,11 @@
 
 import t from 'tap';
 import { open, type BatchOperation, type FlashVector } from '../../src/index.js';
+import { DURABILITY_MEMORY } from '../../src/base/record.js';
+import { Writer } from '../../src/engine/writer.js';
+import * as L from '../../src/memory/layout.js';
+import { encodeKey } from '../../src/table/key-codec.js';
+import { emptyCore } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -154,4 +159,27 @@ void t.test('a batch that is refused leaves nothing behind in the next one', asy
   await db.batch([{ type: 'put', key: 'c', value: 3 }]);
   t.same([...db.entries()], [['c', 3]]);
   await db.close();
+});
+
+void t.test('a snapshot that is opened while a batch is between the log and the tables', (t) => {
+  const core = emptyCore(1);
+  const writer = new Writer(core);
+  const put = (value: number): void => {
+    const batch = core.takeBatch();
+    batch.put(core, 'a', value, 0);
+    t.ok(writer.tryBatch(batch, DURABILITY_MEMORY, 0) > 0);
+    core.giveBatch(batch);
+  };
+  put(1);
+  const publish = core.ring.publish.bind(core.ring);
+  core.ring.publish = (...args) => {
+    publish(...args);
+    Atomics.store(core.words, L.CONTROL_SNAPSHOT_COUNT, 1);
+    core.control.storeLsn(L.CONTROL_SNAPSHOT_NEWEST, core.ring.lastReserved());
+  };
+  put(2);
+  encodeKey(core.scratch, 'a');
+  t.equal(core.shards[0].get(), 2);
+  t.equal(core.shards[0].versionCount, 0);
+  t.end();
 });
