@@ -1,6 +1,6 @@
 /**
  * Writes one part of a checkpoint: gathers entries into blocks, and streams a value that is too long for
- * a block. Its memory is one block, whatever the data.
+ * a block. Its memory is one block, or the longest key, whatever the data.
  *
  * The file is synced every SYNC_EVERY_BYTES, so that the log's own syncs never wait behind
  * all of a checkpoint.
@@ -8,6 +8,7 @@
 
 import path from 'node:path';
 import { assert, ioError } from '../base/errors.js';
+import { KEY_BYTES_MAX } from '../base/record.js';
 import { writeFully, type FileSystem, type OpenFile } from '../platform/files.js';
 import type { Checksum } from '../platform/checksum.js';
 import {
@@ -24,6 +25,8 @@ import {
 
 /** Summing up a block and writing it is not to last longer than a stretch, either. */
 const BLOCK_BYTES = 64 * 1024;
+/** Room for the head of a long entry, with the longest key, whatever a block may hold. */
+const HEAD_BYTES_MAX = KEY_BYTES_MAX + 1 + BLOCK_HEADER_BYTES + ENTRY_HEADER_WORDS * 4;
 const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
 /** Pieces in which a long value is copied and written. */
 const PIECE_BYTES = 256 * 1024;
@@ -50,7 +53,7 @@ export interface EntrySource {
 }
 
 export class PartWriter {
-  readonly #block = Buffer.from(new ArrayBuffer(BLOCK_BYTES));
+  readonly #block = Buffer.from(new ArrayBuffer(Math.max(BLOCK_BYTES, (HEAD_BYTES_MAX + 3) & ~3)));
   readonly #words = new Int32Array(this.#block.buffer);
   readonly #seed: bigint;
   readonly #path: string;
@@ -93,7 +96,7 @@ export class PartWriter {
 
   /** Writes what the source gives, to its end. @param onStretch called after every stretch of work, of 0.1 to 0.2 ms; may rest, or throw to stop */
   add(source: EntrySource, onStretch: () => void): void {
-    const limit = this.#words.length;
+    const limit = BLOCK_BYTES / 4;
     let stretchEnd = this.#used + STRETCH_WORDS;
     let startedMs = this.now();
     const end = (): void => {

@@ -75,6 +75,26 @@ void t.test('a checkpoint holds everything, the log before it goes, recovery tak
   await db.close();
 });
 
+void t.test('entries as long as a block of a part and longer, keys as long as they may be', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder, { shards: 1 });
+  const model = new Map<string, string>();
+  const put = (key: string, length: number): void => void model.set(key, key[0].repeat(length));
+  for (let length = 65_400; length <= 65_560; length += 4) put(`value of ${length}`, length);
+  for (const length of [262_100, 262_144, 262_200]) put(`value of ${length}`, length);
+  for (const bytes of [65_400, 65_500, 65_534, 65_535]) {
+    for (const length of [0, 5, 40_000, 300_000]) put(`${length} ${bytes} `.padEnd(bytes, 'k'), length);
+  }
+  await Promise.all([...model].map(([key, value]) => db.put(key, value)));
+  await db.checkpoint();
+  t.equal(db.stats().checkpoints?.entries, model.size);
+  await db.close();
+  db = await open(folder, { shards: 1 });
+  t.equal(db.size, model.size);
+  for (const [key, value] of model) if (db.get(key) !== value) t.fail(`${key.slice(0, 20)} has another value`);
+  await db.close();
+});
+
 void t.test('an empty store, an unchanged store, several calls at once', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder);
