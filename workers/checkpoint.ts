@@ -44,6 +44,7 @@ export interface WritePartTask extends Common {
 
 export interface PublishTask extends Common {
   kind: 'publish';
+  control: SharedArrayBuffer;
   manifest: Manifest;
   /** Whether to rest between the blocks that are read back. */
   rests: boolean;
@@ -96,7 +97,7 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
     const storeId = Buffer.from(task.storeId);
     if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
     if (task.kind === 'publish') {
-      const onBlock = task.rests ? restNowAndThen() : (): void => undefined;
+      const onBlock = task.rests ? restNowAndThen(new Control(task.control)) : (): void => undefined;
       return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest), onBlock));
     }
     if (task.kind === 'sweep') removeDebris(files, task.directory);
@@ -117,11 +118,11 @@ function rest(): void {
   Atomics.wait(NOBODY, 0, 0, REST_MS);
 }
 
-/** Rests where the last rest is a stretch of work ago. */
-function restNowAndThen(): () => void {
+/** Rests where the last rest is a stretch of work ago, unless the store closes and waits for this. */
+function restNowAndThen({ words }: Control): () => void {
   let restedMs = performance.now();
   return () => {
-    if (performance.now() - restedMs < REST_MS) return;
+    if (performance.now() - restedMs < REST_MS || Atomics.load(words, L.CONTROL_CHECKPOINT_ABORT) !== 0) return;
     rest();
     restedMs = performance.now();
   };

@@ -1,6 +1,6 @@
 /**
  * Writes one part of a checkpoint: gathers entries into blocks, and streams a value that is too long for
- * a block. Its memory is one block, or the longest key, whatever the data.
+ * a block. Its memory is one block, or the longest key, and a piece of a long value, whatever the data.
  *
  * The file is synced every SYNC_EVERY_BYTES, so that the log's own syncs never wait behind
  * all of a checkpoint.
@@ -55,6 +55,8 @@ export interface EntrySource {
 export class PartWriter {
   readonly #block = Buffer.from(new ArrayBuffer(Math.max(BLOCK_BYTES, (HEAD_BYTES_MAX + 3) & ~3)));
   readonly #words = new Int32Array(this.#block.buffer);
+  /** Where pieces of long values are copied, once there is one. */
+  #piece: Buffer | undefined;
   readonly #seed: bigint;
   readonly #path: string;
   readonly #file: OpenFile;
@@ -197,7 +199,8 @@ export class PartWriter {
     const head = this.#block.subarray(0, BLOCK_HEADER_BYTES + headWords * 4);
     const hash = this.checksum.start(this.#seed);
     hash.update(head.subarray(8));
-    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    this.#piece ??= Buffer.allocUnsafeSlow(PIECE_BYTES);
+    const piece = this.#piece;
     let position = this.#offset + head.length;
     for (let at = 0; at < valueBytes; at += PIECE_BYTES) {
       const length = Math.min(PIECE_BYTES, valueBytes - at);

@@ -156,7 +156,7 @@ export class BatchWriter {
   }
 
   /**
-   * Takes blocks for the puts, which are filled when they are used, and sees to it that the tables can grow. A put that can overwrite in place needs none where
+   * Takes blocks for the puts, fills them, and sees to it that the tables can grow. A put that can overwrite in place needs none where
    * the batch only puts, and nothing long: an earlier put of the key then leaves an entry with room for as much or more. After deletes it may find no entry, and
    * after a long value one that is never overwritten; so with one of those among them every put gets a block. While a snapshot is open every
    * operation gets a note for the version that it may supersede, and every delete a tombstone.
@@ -183,6 +183,10 @@ export class BatchWriter {
         const slots = shard.slotsFreeLocked();
         if (insertions[shard.index]++ === 0 || slots < leastSlots[shard.index]) leastSlots[shard.index] = slots;
         blocks[i] = shard.takeBlockLocked();
+        if (blocks[i] !== 0) {
+          batch.load(i, scratch);
+          shard.fillBlock(blocks[i]);
+        }
       } else {
         blocks[i] = shard.takeTombstoneLocked();
       }
@@ -214,7 +218,7 @@ export class BatchWriter {
     const { scratch, shards, shardMask } = this.#core;
     for (const shard of locked) shard.openChangeLocked();
     for (let i = 0; i < batch.count; i++) {
-      batch.load(i, scratch);
+      batch.loadKey(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
       const entry = shard.table.locate(scratch);
       const type = batch.typeOf(i);
@@ -225,11 +229,12 @@ export class BatchWriter {
       } else if (blocks[i] === 0) {
         // Even if a snapshot has been opened since: it is of a later moment than the batch, and sees this put.
         assert(entry !== ABSENT && shard.fitsLocked(entry), 'a put without a block finds room where the key is');
-      } else if (entry !== ABSENT && shard.overwritesLocked(entry)) {
+        batch.load(i, scratch);
+      } else if (entry === ABSENT) {
+        assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
+      } else if (shard.overwritesLocked(entry)) {
         shard.giveBackLocked();
-      } else {
-        if (entry === ABSENT) assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
-        shard.fillBlock(blocks[i]);
+        batch.load(i, scratch);
       }
       shard.applyLocked(type, entry, low, high);
     }

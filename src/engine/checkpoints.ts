@@ -346,7 +346,7 @@ export class Checkpointer {
       const manifest = await this.#capture(common, report.lsn);
       report.entries = manifest.entries;
       report.bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
-      const result = await this.#task({ kind: 'publish', ...common, manifest, rests: this.#rests() });
+      const result = await this.#task({ kind: 'publish', ...common, control: this.#core.handle.control, manifest, rests: this.#rests() });
       report.segmentsRetired = result.retired ?? 0;
       if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
     } catch (error) {

@@ -161,6 +161,28 @@ void t.test('a batch that is refused leaves nothing behind in the next one', asy
   await db.close();
 });
 
+void t.test('values are copied into their blocks before the batch is logged, and while readers need not wait', (t) => {
+  const core = emptyCore(1);
+  const writer = new Writer(core);
+  const [shard] = core.shards;
+  const fill = shard.fillBlock.bind(shard);
+  const filled: { isOpen: boolean; head: number }[] = [];
+  shard.fillBlock = (unit) => {
+    filled.push({ isOpen: (core.words[shard.versionWord] & 1) === 0, head: core.words[L.CONTROL_RING_HEAD] });
+    fill(unit);
+  };
+  const head = core.words[L.CONTROL_RING_HEAD];
+  const batch = core.takeBatch();
+  batch.put(core, 'new', 1, 0);
+  batch.put(core, 'long', 'x'.repeat(20_000), 0);
+  t.ok(writer.tryBatch(batch, DURABILITY_MEMORY, 0) > 0);
+  t.same(filled, [
+    { isOpen: true, head },
+    { isOpen: true, head },
+  ]);
+  t.end();
+});
+
 void t.test('a snapshot that is opened while a batch is between the log and the tables', (t) => {
   const core = emptyCore(1);
   const writer = new Writer(core);
