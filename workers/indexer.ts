@@ -90,7 +90,8 @@ function settle({ index }: Store): boolean {
   const { pending } = index;
   let found = false;
   for (let shard = 0; shard < index.regions.length; shard++) {
-    while (pending.waiting(shard) >= SLICE) {
+    // No more than a queue holds: the others are not to wait for a shard that is filled as fast as it is settled.
+    for (let slices = L.PENDING_SLOTS / SLICE; slices > 0 && pending.waiting(shard) >= SLICE; slices--) {
       found = true;
       index.lock();
       try {

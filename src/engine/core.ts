@@ -75,10 +75,18 @@ export class Core {
   /** Takes a batch back that nobody uses any more. */
   giveBatch(batch: EncodedBatch): void {
     batch.reset();
-    if (this.#batches.length === BATCHES_KEPT) return;
-    // What is behind the first is taken seldom.
-    if (this.#batches.length > 0) batch.trim();
-    this.#batches.push(batch);
+    const batches = this.#batches;
+    const top = batches.pop();
+    if (top === undefined) {
+      batches.push(batch);
+      return;
+    }
+    // The largest is the next to be taken; the others are taken seldom.
+    const isLarger = batch.bytes.length > top.bytes.length;
+    const other = isLarger ? top : batch;
+    other.trim();
+    if (batches.length < BATCHES_KEPT - 1) batches.push(other);
+    batches.push(isLarger ? batch : top);
   }
 
   /** A key as the user sees it. The bytes are copied. */

@@ -161,6 +161,23 @@ void t.test('a batch that is refused leaves nothing behind in the next one', asy
   await db.close();
 });
 
+void t.test('the memory of the largest batch that was given back is used next, and of no other much is kept', (t) => {
+  for (const order of [
+    [300_000, 200_000, 10],
+    [10, 200_000, 300_000],
+    [200_000, 300_000, 10],
+  ]) {
+    const core = emptyCore(1);
+    const batches = order.map(() => core.takeBatch());
+    order.forEach((length, i) => batches[i].put(core, 'a', 'x'.repeat(length), 0));
+    for (const batch of batches) core.giveBatch(batch);
+    const taken = order.map(() => core.takeBatch());
+    t.ok(taken[0].bytes.length >= 300_000, `${taken[0].bytes.length} bytes first, after ${order.join(' ')}`);
+    for (const batch of taken.slice(1)) t.ok(batch.bytes.length <= 65_536, `${batch.bytes.length} bytes behind it`);
+  }
+  t.end();
+});
+
 void t.test('values are copied into their blocks before the batch is logged, and while readers need not wait', (t) => {
   const core = emptyCore(1);
   const writer = new Writer(core);
