@@ -1,6 +1,5 @@
 /** Pool tasks of checkpoints and backups: writing a part, and what comes before and after. */
 
-import { setPriority } from 'node:os';
 import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
 import { removeDebris } from '../src/checkpoint/catalog.js';
 import { completeCopy, discardCopy, prepareTarget } from '../src/checkpoint/copy.js';
@@ -15,6 +14,7 @@ import { freeSlot, takeSlot } from '../src/memory/registry.js';
 import { Checksum } from '../src/platform/checksum.js';
 import type { FileSystem, FileSystemSource } from '../src/platform/files.js';
 import { loadFileSystem } from '../src/platform/load-files.js';
+import { giveWay } from '../src/platform/niceness.js';
 import { Capture } from '../src/table/capture.js';
 import { Scratch } from '../src/table/scratch.js';
 import { Shard } from '../src/table/shard.js';
@@ -91,7 +91,7 @@ const NOBODY = new Int32Array(new SharedArrayBuffer(4));
 
 export default async function checkpoint(task: CheckpointTask): Promise<CheckpointResult> {
   try {
-    if (task.givesWay) giveWay();
+    if (task.givesWay) giveWay(NICENESS);
     const files = await loadFileSystem(task.files);
     const checksum = await Checksum.load();
     const storeId = Buffer.from(task.storeId);
@@ -126,16 +126,6 @@ function restNowAndThen({ words }: Control): () => void {
     rest();
     restedMs = performance.now();
   };
-}
-
-/** On Linux this concerns the calling thread alone; elsewhere it would concern the process. */
-function giveWay(): void {
-  if (process.platform !== 'linux') return;
-  try {
-    setPriority(0, NICENESS);
-  } catch {
-    // Not allowed here: it is a courtesy only.
-  }
 }
 
 function complete(files: FileSystem, checksum: Checksum, { source, directory, manifest }: CompleteTask): void {

@@ -1,6 +1,5 @@
 /** The indexer's thread (src/engine/indexer.ts): puts waiting keys into ordered indexes, a few at a time. */
 
-import { setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -10,9 +9,9 @@ import { Control } from '../src/memory/control.js';
 import * as L from '../src/memory/layout.js';
 import { Region } from '../src/memory/region.js';
 import { claimSlot, freeSlot } from '../src/memory/registry.js';
+import { giveWay } from '../src/platform/niceness.js';
 import { systemThreadId } from '../src/platform/thread-life.js';
 import { OrderedIndex } from '../src/table/ordered-index.js';
-import { SLICE } from '../src/table/pending-keys.js';
 
 export type IndexerMessage =
   | { kind: 'store'; control: SharedArrayBuffer; shards: SharedArrayBuffer[]; index: SharedArrayBuffer }
@@ -25,6 +24,10 @@ interface Store {
 
 /** A writer adds some dozen keys to a queue meanwhile; a shorter nap wakes more often than it brings. */
 const NAP_MS = 0.5;
+/**
+ * Who writes waits for no key to be settled, so with three threads for two processors it should be this one that waits: but not for long, or queues become crowded, and the
+ * writers settle the keys.
+ */
 const NICENESS = 5;
 /** Naps in a row after which it sleeps until somebody rings. */
 const NAPS_MAX = 10;
@@ -72,38 +75,6 @@ function collectGarbage(): void {
   if (droppedBytes > DROPPED_BYTES_MAX) droppedBytes = 0;
 }
 
-/**
- * Who writes waits for no key to be settled, so with three threads for two processors it should be this one that waits: but not for long, or queues become crowded, and the
- * writers settle the keys. On Linux this concerns the calling thread alone; elsewhere it would concern the process.
- */
-function giveWay(): void {
-  if (process.platform !== 'linux') return;
-  try {
-    setPriority(0, NICENESS);
-  } catch {
-    // Not allowed here: it is a courtesy only.
-  }
-}
-
-/** Goes over the shards of a store once. Fewer waiting keys of a shard than a slice are left to gather. @returns whether there was something to do */
-function settle({ index }: Store): boolean {
-  const { pending } = index;
-  let found = false;
-  for (let shard = 0; shard < index.regions.length; shard++) {
-    // No more than a queue holds: the others are not to wait for a shard that is filled as fast as it is settled.
-    for (let slices = L.PENDING_SLOTS / SLICE; slices > 0 && pending.waiting(shard) >= SLICE; slices--) {
-      found = true;
-      index.lock();
-      try {
-        pending.settleLocked(shard, SLICE);
-      } finally {
-        index.unlock();
-      }
-    }
-  }
-  return found;
-}
-
 function settleAll(): boolean {
   let found = false;
   for (const store of stores) {
@@ -112,7 +83,7 @@ function settleAll(): boolean {
       continue;
     }
     try {
-      if (settle(store)) found = true;
+      if (store.index.settleInSlices()) found = true;
     } catch (error) {
       if (!(error instanceof FlashVectorError)) throw error;
       // The lock's holder is stuck, or the system has no memory: who writes or reads meets the same, and can say so.
@@ -130,7 +101,7 @@ function hasWork(): boolean {
 }
 
 function run(): void {
-  giveWay();
+  giveWay(NICENESS);
   let naps = 0;
   for (;;) {
     receive();

@@ -127,7 +127,7 @@ export class BatchWriter {
     const { scratch, shards, shardMask } = this.#core;
     let insertions = 0;
     for (let i = 0; i < batch.count; i++) {
-      batch.load(i, scratch);
+      batch.loadKey(i, scratch);
       const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
       if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) insertions++;
     }
@@ -184,7 +184,7 @@ export class BatchWriter {
         if (insertions[shard.index]++ === 0 || slots < leastSlots[shard.index]) leastSlots[shard.index] = slots;
         blocks[i] = shard.takeBlockLocked();
         if (blocks[i] !== 0) {
-          batch.load(i, scratch);
+          batch.loadValue(i, scratch);
           shard.fillBlock(blocks[i]);
         }
       } else {
@@ -229,12 +229,12 @@ export class BatchWriter {
       } else if (blocks[i] === 0) {
         // Even if a snapshot has been opened since: it is of a later moment than the batch, and sees this put.
         assert(entry !== ABSENT && shard.fitsLocked(entry), 'a put without a block finds room where the key is');
-        batch.load(i, scratch);
+        batch.loadValue(i, scratch);
       } else if (entry === ABSENT) {
         assert(shard.makeRoomLocked(), 'room for a batch was made sure of before it was logged');
       } else if (shard.overwritesLocked(entry)) {
         shard.giveBackLocked();
-        batch.load(i, scratch);
+        batch.loadValue(i, scratch);
       }
       shard.applyLocked(type, entry, low, high);
     }

@@ -138,22 +138,6 @@ export class EncodedBatch {
 
   /** Puts the key of an operation into the scratch, and what kind of value it has and how long that is. */
   loadKey(index: number, scratch: Scratch): void {
-    this.#loadHeader(index, scratch);
-    this.#loadWords(index, scratch, OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength));
-    scratch.valueBytes = null;
-  }
-
-  /** Puts an operation into the scratch, as if it had just been encoded there. */
-  load(index: number, scratch: Scratch): void {
-    this.#loadHeader(index, scratch);
-    const at = this.starts[index];
-    const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
-    const inline = scratch.valueLength <= INLINE_VALUE_BYTES_MAX;
-    this.#loadWords(index, scratch, value + (inline ? wordsOf(scratch.valueLength) : 0));
-    scratch.valueBytes = inline ? null : this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
-  }
-
-  #loadHeader(index: number, scratch: Scratch): void {
     const at = this.starts[index];
     const meta = this.words[at];
     scratch.keyLength = meta & KEY_LENGTH_MASK;
@@ -161,16 +145,32 @@ export class EncodedBatch {
     scratch.keyFlags = (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
     scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
     scratch.valueLength = this.words[at + 1];
+    scratch.valueBytes = null;
+    this.#copy(at, scratch, 0, OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength));
   }
 
-  #loadWords(index: number, scratch: Scratch, count: number): void {
+  /** Puts the value of an operation behind its key, which `loadKey` has just put into the scratch. A long one stays where it is. */
+  loadValue(index: number, scratch: Scratch): void {
     const at = this.starts[index];
-    if (count <= WORD_COPY_MAX) {
-      const { words } = this;
-      const into = scratch.words;
-      for (let i = 0; i < count; i++) into[i] = words[at + i];
-    } else {
-      this.bytes.copy(scratch.bytes, 0, at * 4, (at + count) * 4);
+    const value = OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength);
+    if (scratch.valueLength <= INLINE_VALUE_BYTES_MAX) this.#copy(at, scratch, value, value + wordsOf(scratch.valueLength));
+    else scratch.valueBytes = this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
+  }
+
+  /** Puts an operation into the scratch, as if it had just been encoded there. */
+  load(index: number, scratch: Scratch): void {
+    this.loadKey(index, scratch);
+    this.loadValue(index, scratch);
+  }
+
+  /** Copies words `from` to `to` of the operation at `at` to the same place in the scratch. */
+  #copy(at: number, scratch: Scratch, from: number, to: number): void {
+    if (to - from > WORD_COPY_MAX) {
+      this.bytes.copy(scratch.bytes, from * 4, (at + from) * 4, (at + to) * 4);
+      return;
     }
+    const { words } = this;
+    const into = scratch.words;
+    for (let i = from; i < to; i++) into[i] = words[at + i];
   }
 }

@@ -83,6 +83,28 @@ export class OrderedIndex extends IndexTree {
     }
   }
 
+  /**
+   * Goes over the shards once and puts waiting keys into the index, a slice at a time, so that nobody waits for the lock for longer. Fewer keys of a shard than a
+   * slice are left to gather. @returns whether there was something to do @throws FlashVectorError FV_TIMEOUT, FV_MEMORY_FULL
+   */
+  settleInSlices(): boolean {
+    const { pending } = this;
+    let found = false;
+    for (let shard = 0; shard < this.regions.length; shard++) {
+      // No more than a queue holds: the others are not to wait for a shard that is filled as fast as it is settled.
+      for (let slices = L.PENDING_SLOTS / SLICE; slices > 0 && pending.waiting(shard) >= SLICE; slices--) {
+        found = true;
+        this.lock();
+        try {
+          pending.settleLocked(shard, SLICE);
+        } finally {
+          this.unlock();
+        }
+      }
+    }
+    return found;
+  }
+
   /** Puts some keys of a crowded queue into the index, if the lock is free at this moment. With no lock held. Cannot fail: what cannot be settled waits. */
   relieve(shard: number): void {
     const control = this.#control;

@@ -175,6 +175,12 @@ void t.test('the memory of the largest batch that was given back is used next, a
     t.ok(taken[0].bytes.length >= 300_000, `${taken[0].bytes.length} bytes first, after ${order.join(' ')}`);
     for (const batch of taken.slice(1)) t.ok(batch.bytes.length <= 65_536, `${batch.bytes.length} bytes behind it`);
   }
+  const core = emptyCore(1);
+  const batch = core.takeBatch();
+  for (let i = 0; i < 50; i++) batch.put(core, `a${i}`, 'x'.repeat(100_000), 0);
+  t.ok(batch.bytes.length > 4 * 1024 * 1024);
+  core.giveBatch(batch);
+  t.equal(core.takeBatch().bytes.length, 0, 'more than 4 MiB are not kept');
   t.end();
 });
 

@@ -6,7 +6,10 @@ import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import t from 'tap';
 import { attach, open } from '../../src/index.js';
+import { ValueCache } from '../../src/engine/value-cache.js';
 import * as L from '../../src/memory/layout.js';
+import { encodeKey } from '../../src/table/key-codec.js';
+import { emptyCore, put } from '../support/index-harness.js';
 import { testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -189,6 +192,34 @@ void t.test('a version that has come round proves nothing', async (t) => {
   Atomics.store(words, version, -4);
   t.same(db.get('a'), { n: 2 });
   await db.close();
+});
+
+void t.test('what changes while a value is about to be kept is not taken for it when the version has come round', (t) => {
+  const core = emptyCore(1);
+  const version = L.shardWord(0) + L.SHARD_VERSION;
+  put(core, 'a', 1);
+  Atomics.store(core.words, version, -4);
+  let reads = 0;
+  const cache = new ValueCache(core, (key) => {
+    encodeKey(core.scratch, key);
+    const [shard] = core.shards;
+    const value = shard.get();
+    const { foundVersion, foundEntry, lsnLow, lsnHigh, expiresMs, valueLength } = shard;
+    if (reads++ === 0) {
+      // Another thread's.
+      put(core, 'a', 2);
+      put(core, 'b', 1);
+      encodeKey(core.scratch, key);
+      Object.assign(shard, { foundVersion, foundEntry, lsnLow, lsnHigh, expiresMs, valueLength });
+    }
+    return value;
+  });
+  t.equal(cache.get('a'), 1, 'as it was when it was read');
+  t.equal(Atomics.load(core.words, L.shardWord(0) + L.SHARD_VERSION_ROUNDS), 1);
+  // As after 2^31 - 2 more changes.
+  Atomics.store(core.words, version, -4);
+  t.equal(cache.get('a'), 2);
+  t.end();
 });
 
 void t.test('options of open and attach', async (t) => {

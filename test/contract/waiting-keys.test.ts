@@ -2,12 +2,16 @@
 
 import t from 'tap';
 import { once } from 'node:events';
+import { getPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { FlashVectorError, open, type FlashVector } from '../../src/index.js';
 import { Bell } from '../../src/memory/bell.js';
 import * as L from '../../src/memory/layout.js';
+import { DURABILITY_MEMORY, OPERATION_PUT } from '../../src/base/record.js';
+import { Writer } from '../../src/engine/writer.js';
+import { encodeKey } from '../../src/table/key-codec.js';
 import { PendingKeys, SLICE } from '../../src/table/pending-keys.js';
 import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
@@ -129,6 +133,11 @@ void t.test('a store that is filled fast gets the indexer, which settles its key
   const count = await fillUntilIndexed(t, db, 0);
   await until(t, 'only a few keys go on waiting', () => db.stats().index.waitingKeys < 16 * 64);
   t.equal(db.stats().threads, 1, 'it is none of the threads that use the store');
+  if (process.platform === 'linux') {
+    const words = new Int32Array(db.handle.control);
+    const thread = L.controlShape(db.handle.shards.length).threadAreaWord + L.INDEXER_SLOT * L.THREAD_WORDS;
+    t.equal(getPriority(Atomics.load(words, thread + L.THREAD_SYSTEM_ID)), Math.max(5, getPriority()), 'it gives way');
+  }
   sameKeys(t, db, count);
 
   // It sleeps by and by, and is woken.
@@ -288,6 +297,53 @@ void t.test('a put that makes a queue crowded settles some keys, and waits for n
   await Promise.all(writes);
   sameKeys(t, db, count);
   await db.close();
+});
+
+void t.test('a put that makes a queue crowded has let go of its shard before it settles keys', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const writer = new Writer(core);
+  const [{ lockWord }] = core.shards;
+  const relieve = index.relieve.bind(index);
+  const held: number[] = [];
+  index.relieve = (shard) => {
+    held.push(core.words[lockWord + L.SHARD_LOCK], core.words[L.CONTROL_LOG_LOCK]);
+    relieve(shard);
+  };
+  for (let i = 0; i < L.PENDING_SLOTS / 2; i++) {
+    encodeKey(core.scratch, key(i));
+    core.codec.place(i);
+    t.ok(writer.tryWrite(OPERATION_PUT, 'none', DURABILITY_MEMORY, 0) > 0);
+  }
+  t.same(held, [0, 0]);
+  t.equal(index.pending.waiting(0), L.PENDING_SLOTS / 2 - SLICE);
+  t.end();
+});
+
+void t.test('the indexer settles a slice at a time, and stays with no shard', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  for (let i = 0; i < 5 * SLICE + 10; i++) put(core, key(i));
+  const { pending } = index;
+  const unlock = index.unlock.bind(index);
+  const left: number[] = [];
+  index.unlock = () => {
+    left.push(pending.waiting(0));
+    unlock();
+  };
+  t.equal(index.settleInSlices(), true);
+  t.same(
+    left,
+    [4, 3, 2, 1, 0].map((slices) => slices * SLICE + 10),
+  );
+  t.equal(index.settleInSlices(), false, 'fewer are left to gather');
+  t.equal(left.length, 5);
+  // As if the shard were filled as fast as it is settled.
+  pending.waiting = () => SLICE;
+  pending.settleLocked = () => undefined;
+  t.equal(index.settleInSlices(), true);
+  t.equal(left.length, 5 + L.PENDING_SLOTS / SLICE);
+  t.end();
 });
 
 void t.test('a put succeeds that makes a queue crowded when the index has no memory', (t) => {

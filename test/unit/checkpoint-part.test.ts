@@ -4,6 +4,7 @@ import path from 'node:path';
 import t from 'tap';
 import { PART_HEADER_BYTES, partName } from '../../src/checkpoint/format.js';
 import { PartWriter, type EntrySource } from '../../src/checkpoint/part-writer.js';
+import { publishCheckpoint } from '../../src/checkpoint/publish.js';
 import { readPart } from '../../src/checkpoint/part-reader.js';
 import { Checksum } from '../../src/platform/checksum.js';
 import { createFileSystem } from '../../src/platform/node-files.js';
@@ -85,6 +86,24 @@ void t.test('writing a part never works for long without telling', async (t) => 
     keys,
     Array.from({ length: 5000 }, (_, i) => i),
   );
+});
+
+void t.test('reading a checkpoint back after it was published tells after every block', async (t) => {
+  const files = createFileSystem();
+  const checksum = await Checksum.load();
+  const folder = tempFolder(t);
+  const writer = new PartWriter(files, checksum, folder, IDENTITY);
+  writer.add(new Entries(1000), () => undefined);
+  const part = writer.finish();
+  const { storeId, checkpoint } = IDENTITY;
+  const manifest = { storeId, number: checkpoint, startLsn: 1, endLsn: 1, createdMs: 0, entries: 1000, parts: [part], structures: [] };
+  let told = 0;
+  t.same(
+    publishCheckpoint(files, checksum, folder, manifest, () => told++),
+    { retired: 0 },
+  );
+  t.ok(part.blocks > 5);
+  t.equal(told, part.blocks);
 });
 
 void t.test('a thread that is slow at writing a part tells as often as a quick one', async (t) => {

@@ -15,7 +15,10 @@ import { tempFolder } from '../support/temp.js';
 const LOOKS_MS = 600;
 
 /** A checkpointer whose tasks are noted and not carried out, over a log that does at once what it is told. */
-function harness(t: Tap.Test, directory: string): { checkpointer: Checkpointer; counters: Float64Array; rests: () => Promise<boolean[]> } {
+function harness(
+  t: Tap.Test,
+  directory: string,
+): { checkpointer: Checkpointer; counters: Float64Array; rests: () => Promise<boolean[]>; makeLong: () => void } {
   const core = emptyCore(4);
   Atomics.store(core.words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
   const log = setInterval(() => Atomics.store(core.words, L.CONTROL_LOG_ROTATE, 0), 1);
@@ -50,11 +53,14 @@ function harness(t: Tap.Test, directory: string): { checkpointer: Checkpointer; 
     await checkpointer.request();
     return tasks.flatMap((task) => (task.kind === 'write' || task.kind === 'publish' ? [task.rests] : []));
   };
-  return { checkpointer, counters: new M.ThreadMetrics(core.control, L.LOG_SLOT).counters, rests };
+  const makeLong = (): void => {
+    for (const { region } of core.shards) Object.defineProperty(region, 'buffer', { value: { byteLength: 64 * 1024 * 1024 } });
+  };
+  return { checkpointer, counters: new M.ThreadMetrics(core.control, L.LOG_SLOT).counters, rests, makeLong };
 }
 
 void t.test('rests while the store is written to, unless its thread has no time to spare', async (t) => {
-  const { checkpointer, counters, rests } = harness(t, tempFolder(t));
+  const { checkpointer, counters, rests, makeLong } = harness(t, tempFolder(t));
   await sleep(LOOKS_MS);
   t.same(await rests(), [false, false], 'nobody writes');
 
@@ -72,6 +78,8 @@ void t.test('rests while the store is written to, unless its thread has no time 
   const spinning = spin();
   await sleep(LOOKS_MS);
   t.same(await rests(), [false, false], 'no time to spare, and a short checkpoint');
+  makeLong();
+  t.same(await rests(), [true, true], 'no time to spare, and a long one');
   isOver = true;
   await spinning;
   clearInterval(writes);
