@@ -16,7 +16,9 @@ import { lsnReached } from '../base/lsn.js';
 import type { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { HISTOGRAM_PUT_DURABLE, type ThreadMetrics } from '../memory/metrics.js';
+import { threadWord } from '../memory/registry.js';
 import type { Ring } from '../memory/ring.js';
+import { AckPoll } from './ack-poll.js';
 
 const RECHECK_MS = 100;
 /** Silence of the log thread, which turns its loop at least once a second, after which it is taken for dead. */
@@ -75,6 +77,7 @@ export class Acks {
   readonly #keepAlive: NodeJS.Timeout;
   readonly #seal: () => void;
   readonly #wake: () => void;
+  readonly #poll: AckPoll;
   #waiting = false;
   /** The heartbeat last seen, and when it was new. */
   #heartbeat = 0;
@@ -85,8 +88,10 @@ export class Acks {
     readonly control: Control,
     readonly ring: Ring,
     readonly metrics: ThreadMetrics,
+    slot: number,
   ) {
     this.#words = control.words;
+    this.#poll = new AckPoll(control.words, threadWord(control, slot), control.words[L.CONTROL_ACK_POLL_US] / 1000);
     this.#keepAlive = setInterval(() => undefined, KEEP_ALIVE_MS);
     this.#keepAlive.unref();
     this.#seal = (): void => {
@@ -95,6 +100,7 @@ export class Acks {
     };
     this.#wake = (): void => {
       this.#waiting = false;
+      this.#poll.end();
       this.#listen();
       this.#settle();
       this.#arm();
@@ -144,6 +150,7 @@ export class Acks {
       if (wait.async) {
         this.#waiting = true;
         this.ring.callFromRest();
+        this.#poll.begin();
         this.#keepAlive.ref();
         // The promise of waitAsync never rejects.
         void wait.value.then(this.#wake);

@@ -16,6 +16,7 @@ import * as M from '../memory/metrics.js';
 import type { FileSystemSource } from '../platform/files.js';
 import { newStoreId } from '../wal/identity.js';
 import type { CheckpointDone, CheckpointResult, CheckpointTask } from '../../workers/checkpoint.js';
+import { polledMs } from './ack-poll.js';
 import type { Core } from './core.js';
 import type { Pool } from './pool.js';
 import type { Writer } from './writer.js';
@@ -130,6 +131,7 @@ export class Checkpointer {
   /** Share of its time that the owner's thread was at work, between the last two looks. */
   #utilization = 0;
   #lookedUtilization = performance.eventLoopUtilization();
+  #lookedPolledMs = polledMs();
   #lookedMs = 0;
   #lookedBytes = 0;
   /** Requests of attached threads that have been served. */
@@ -266,8 +268,11 @@ export class Checkpointer {
     if (now - this.#lookedMs >= LOOK_MS / 2) {
       this.#logRate = ((logged - this.#lookedBytes) * 1000) / (now - this.#lookedMs);
       const utilization = performance.eventLoopUtilization();
-      this.#utilization = performance.eventLoopUtilization(utilization, this.#lookedUtilization).utilization;
+      const { active, idle } = performance.eventLoopUtilization(utilization, this.#lookedUtilization);
+      const polled = polledMs();
+      this.#utilization = (active - polled + this.#lookedPolledMs) / (active + idle);
       this.#lookedUtilization = utilization;
+      this.#lookedPolledMs = polled;
       this.#lookedMs = now;
       this.#lookedBytes = logged;
     }

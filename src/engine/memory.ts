@@ -46,6 +46,7 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     indexed: options.ordered,
     orderedKeys: options.keyEncoding === 'ordered',
     eviction: EVICTIONS[options.eviction],
+    ackPollUs: options.ackPollUs,
   });
   const regionMax = REGION_BYTES_MAX;
   const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));

@@ -105,6 +105,7 @@ export class Repair {
     this.#staging.abandonAllOf(slot);
     Atomics.store(words, thread + L.THREAD_DEFERRED, 0);
     if (Atomics.exchange(words, thread + L.THREAD_WAITS_FOR_ROOM, 0) !== 0) Atomics.sub(words, L.CONTROL_ROOM_WAITERS, 1);
+    if (Atomics.exchange(words, thread + L.THREAD_WAITS_FOR_ACK, 0) !== 0) Atomics.sub(words, L.CONTROL_ACK_WAITERS, 1);
     // A record that was published may have been the one to wake the log for.
     this.#control.bump(L.CONTROL_LOG_WAKE);
     if (!this.#giveBlockBack(slot, held)) return false;

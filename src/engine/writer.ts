@@ -61,7 +61,7 @@ export class Writer {
     this.#self = core.slot + 1;
     this.#staged = new StagedRecords(core);
     this.#batches = new BatchWriter(core, this.#staged);
-    this.acks = new Acks(core.control, core.ring, core.metrics);
+    this.acks = new Acks(core.control, core.ring, core.metrics, core.slot);
     this.#deferred = new DeferredWrites(core, this.acks, () => this.relieve());
     if (core.words[L.CONTROL_EVICTION] !== L.EVICTION_NONE)
       this.#evictor = new Evictor(core, (condition) => this.#tryWrite(R.OPERATION_DELETE, condition, R.DURABILITY_MEMORY, 0));

@@ -120,6 +120,8 @@ export interface ControlSettings {
   orderedKeys?: boolean;
   /** EVICTION_*. None. */
   eviction?: number;
+  /** See CONTROL_ACK_POLL_US. 0. */
+  ackPollUs?: number;
 }
 
 export function createControl(settings: ControlSettings): Control {
@@ -135,6 +137,7 @@ export function createControl(settings: ControlSettings): Control {
   words[L.CONTROL_INDEXED] = settings.indexed ? 1 : 0;
   words[L.CONTROL_ORDERED_KEYS] = settings.orderedKeys === true ? 1 : 0;
   words[L.CONTROL_EVICTION] = settings.eviction ?? L.EVICTION_NONE;
+  words[L.CONTROL_ACK_POLL_US] = settings.ackPollUs ?? 0;
   const control = new Control(buffer);
   control.storeLsn(L.CONTROL_SNAPSHOT_OLDEST, L.SNAPSHOT_NONE);
   return control;

@@ -20,8 +20,10 @@ export const CONTROL_HASH_SEED = 3;
 export const CONTROL_DURABILITY = 4;
 /** Limit of the regions' memory, in units of 64 KiB; MEMORY_UNITS_UNLIMITED: none. */
 export const CONTROL_MEMORY_UNITS_MAX = 5;
+/** Longest time that a thread's event loop is kept turning while it waits for an acknowledgement, in µs. */
+export const CONTROL_ACK_POLL_US = 6;
 export const CONTROL_MAGIC_VALUE = 0x46564354;
-export const CONTROL_LAYOUT_VERSION = 3;
+export const CONTROL_LAYOUT_VERSION = 4;
 
 // Line 1: life of the store. Written by the owner and, for READONLY, by the log thread; read by all.
 /** STATUS_*; only ever rises, but for FAILED, which sets READONLY from OPEN by compare-and-swap. */
@@ -71,6 +73,8 @@ export const CONTROL_LOG_WAKE = 81;
 export const CONTROL_ROOM_WAITERS = 82;
 /** 1 when somebody wants what is written to be synced now; the log thread takes it back to 0. */
 export const CONTROL_SYNC_REQUESTED = 84;
+/** Threads that wait for acknowledgements. Incremented and decremented by them. */
+export const CONTROL_ACK_WAITERS = 87;
 /** 1: the log thread is to begin a new segment; it takes it back to 0 and notifies. Written by the owner before a checkpoint. */
 export const CONTROL_LOG_ROTATE = 86;
 /** 1: the log thread drains the ring, writes the closing frame and ends. Written by the owner. */
@@ -234,6 +238,8 @@ export const THREAD_BUSY = 2;
 export const THREAD_DEFERRED = 3;
 /** 1 while this thread counts in ROOM_WAITERS. Written by the thread; taken back by who buries it. */
 export const THREAD_WAITS_FOR_ROOM = 4;
+/** 1 while this thread counts in ACK_WAITERS. Written by the thread; taken back by who buries it. */
+export const THREAD_WAITS_FOR_ACK = 9;
 /** The operating system's number of the thread, by which anybody can tell whether it lives; 0 where that is not known. */
 export const THREAD_SYSTEM_ID = 5;
 /** The THREAD_ID of a thread of which an attached one has heard that it has ended: the owner buries it. The id, because the slot may have changed hands. */

@@ -149,6 +149,7 @@ export class FlashVectorNode {
       durability: settings.Durability,
       syncIntervalMs: settings.SyncIntervalMs,
       commitDelayUs: settings.CommitDelayUs,
+      ackPollUs: settings.AckPollUs,
       snapshotIntervalSeconds: settings.SnapshotIntervalSeconds,
       eviction: settings.Eviction,
       shards: settings.Shards,

@@ -408,6 +408,21 @@ void t.test('a writer that died while it waited for readers: the repair waits fo
   t.equal(words[lock + L.SHARD_VERSION] & 1, 0);
 });
 
+void t.test('a thread that dies while it waits for an acknowledgement, or for room, waits no longer', (t) => {
+  const core = new Core(createMemory(resolveOptions({ shards: 1 })), L.OWNER_SLOT);
+  claimSlot(core.control, L.OWNER_SLOT, 0);
+  claimSlot(core.control, SLOT, 0);
+  const { words } = core;
+  const thread = threadWord(core.control, SLOT);
+  for (const word of [thread + L.THREAD_WAITS_FOR_ACK, thread + L.THREAD_WAITS_FOR_ROOM]) words[word] = 1;
+  for (const word of [L.CONTROL_ACK_WAITERS, L.CONTROL_ROOM_WAITERS]) words[word] = 2;
+  new Repair(core).bury(SLOT);
+  t.equal(words[L.CONTROL_ACK_WAITERS], 1);
+  t.equal(words[L.CONTROL_ROOM_WAITERS], 1);
+  t.equal(words[thread + L.THREAD_WAITS_FOR_ACK], 0);
+  t.end();
+});
+
 void t.test('a block that a live thread fills while it holds no lock survives the repair, a dead thread’s does not', async (t) => {
   const handle = createMemory(resolveOptions({ shards: 1 }));
   const core = new Core(handle, L.OWNER_SLOT);

@@ -2,6 +2,7 @@
 
 import t from 'tap';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { AckPoll } from '../../src/engine/ack-poll.js';
 import { Checkpointer } from '../../src/engine/checkpoints.js';
 import type { Pool } from '../../src/engine/pool.js';
 import type { Writer } from '../../src/engine/writer.js';
@@ -82,6 +83,37 @@ void t.test('rests while the store is written to, unless its thread has no time 
   t.same(await rests(), [true, true], 'no time to spare, and a long one');
   isOver = true;
   await spinning;
+  clearInterval(writes);
+  await checkpointer.stop();
+});
+
+void t.test('a loop that is kept turning for acknowledgements has time to spare', async (t) => {
+  const { checkpointer, counters, rests } = harness(t, tempFolder(t));
+  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
+  let next: (() => void) | undefined;
+  const soon = (run: () => void): void => {
+    next = run;
+  };
+  const poll = new AckPoll(new Int32Array(1024), 512, Infinity, { now: () => performance.now(), soon, processors: 2 });
+  poll.begin();
+  while (next === undefined) {
+    poll.end();
+    poll.begin();
+  }
+  let isOver = false;
+  const turning = (async (): Promise<void> => {
+    while (!isOver) {
+      next();
+      await turn();
+    }
+  })();
+  await sleep(LOOKS_MS);
+  const before = performance.eventLoopUtilization();
+  await sleep(LOOKS_MS);
+  t.ok(performance.eventLoopUtilization(before).utilization > 0.95, 'it looks as if it had none');
+  t.same(await rests(), [true, true]);
+  isOver = true;
+  await turning;
   clearInterval(writes);
   await checkpointer.stop();
 });

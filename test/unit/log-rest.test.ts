@@ -63,7 +63,7 @@ void t.test('acknowledgements that are waited for end a rest', (t) => {
   const { control, words, ring } = setUp();
   Atomics.store(words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
   Atomics.store(words, L.CONTROL_LOG_SLEEPING, L.LOG_RESTING);
-  const acks = new Acks(control, ring, new ThreadMetrics(control, L.OWNER_SLOT));
+  const acks = new Acks(control, ring, new ThreadMetrics(control, L.OWNER_SLOT), L.OWNER_SLOT);
   const before = Atomics.load(words, L.CONTROL_LOG_WAKE);
   void acks.join(1, DURABILITY_SYNC);
   t.ok(Atomics.load(words, L.CONTROL_LOG_WAKE) > before, 'the first one begins to listen');
