@@ -21,14 +21,15 @@ const CHAIN_MS = 0.1;
 const CHAIN_MIN = 4;
 /** Waits that are tried both ways, in stretches of STRETCH, a power of two, that are slept through and polled in turn. */
 const TRIAL_WAITS = 64;
-const STRETCH = 4;
-/** Waits between two trials; twice as many for each point of the score below 0. */
-const RUN_WAITS = 448;
-const SCORE_MIN = -4;
+const STRETCH = 8;
+/** Waits between two trials, where they are polled; and where they are not: soon again at first, because code that is new is compiled, for which processors are needed; twice as many for each point of the score below 0. */
+const POLLED_WAITS = 448;
+const SLEPT_WAITS = 56;
+const SCORE_MIN = -7;
 /** A round of waiting and writing counts for no more in a trial: the disk, or the kernel, was busy with something else. */
 const ROUND_MS_MAX = 2;
-/** Polling has to take so much off the time of a round. */
-const WORTH = 0.95;
+/** The log has to come forward so much quicker. */
+const WORTH = 1.05;
 
 /** What turns the loop; another one in tests. */
 export interface LoopClock {
@@ -67,10 +68,14 @@ export class AckPoll {
   #beganMs = 0;
   #endedMs = -Infinity;
   #chain = 0;
-  /** Rounds of waiting and writing, in chains, since the last trial began, and what they took while it lasted. */
+  /** Rounds of waiting and writing, in chains, since the last trial began; what they took while it lasted, and how far the log came. */
   #rounds = 0;
   #sleptMs = 0;
+  #sleptRecords = 0;
   #polledMs = 0;
+  #polledRecords = 0;
+  /** Low word of the LSN up to which the log was written when the last wait began. */
+  #written = 0;
   /** Trials won against trials lost, from SCORE_MIN to 1; at 1 waits are polled. */
   #score = 0;
 
@@ -91,7 +96,9 @@ export class AckPoll {
   begin(): void {
     if (this.#maxMs === 0) return;
     const now = this.#clock.now();
-    if (this.#chain >= CHAIN_MIN) this.#count(now - this.#beganMs);
+    const written = Atomics.load(this.#words, L.CONTROL_WRITTEN + L.LSN_LOW);
+    if (this.#chain >= CHAIN_MIN) this.#count(Math.min(ROUND_MS_MAX, now - this.#beganMs), (written - this.#written) | 0);
+    this.#written = written;
     this.#chain = now - this.#endedMs > CHAIN_MS ? 0 : this.#chain + 1;
     this.#beganMs = now;
     this.#isWaiting = true;
@@ -126,17 +133,25 @@ export class AckPoll {
     return Atomics.load(this.#words, L.CONTROL_ACK_WAITERS) <= this.#waitersMax;
   }
 
-  #count(ms: number): void {
-    if (this.#isPolled) this.#polledMs += Math.min(ROUND_MS_MAX, ms);
-    else this.#sleptMs += Math.min(ROUND_MS_MAX, ms);
+  /** All threads' records count, so that nobody gains at the others' cost. */
+  #count(ms: number, records: number): void {
+    if (this.#isPolled) {
+      this.#polledMs += ms;
+      this.#polledRecords += records;
+    } else {
+      this.#sleptMs += ms;
+      this.#sleptRecords += records;
+    }
     this.#rounds++;
     if (this.#rounds === TRIAL_WAITS) {
-      const isWon = this.#polledMs < this.#sleptMs * WORTH;
+      const isWon = this.#polledRecords * this.#sleptMs > this.#sleptRecords * this.#polledMs * WORTH;
       this.#score = isWon ? Math.min(1, this.#score + 1) : Math.max(SCORE_MIN, this.#score - 1);
-    } else if (this.#rounds >= TRIAL_WAITS + (RUN_WAITS << Math.max(0, -this.#score))) {
+    } else if (this.#rounds >= TRIAL_WAITS + (this.#score === 1 ? POLLED_WAITS : SLEPT_WAITS << -this.#score)) {
       this.#rounds = 0;
       this.#sleptMs = 0;
+      this.#sleptRecords = 0;
       this.#polledMs = 0;
+      this.#polledRecords = 0;
     }
   }
 
