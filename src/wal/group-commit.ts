@@ -84,6 +84,11 @@ const LINGER_RECORDS = 8;
 const REST_MS_MAX = 0.5;
 const REST_MS_MIN = 0.125;
 /**
+ * Nobody has listened for so long: who writes has much to write. Only then does the log rest after a mere write, which takes 10 µs: who writes a few records is back
+ * before a rest would be over, and would have to end it.
+ */
+const UNHEARD_MS = 1;
+/**
  * Longest that a record may stay reserved and not published. Its thread is dead then, and nobody saw it
  * die: nothing behind the record can be logged.
  */
@@ -110,6 +115,8 @@ export function runGroupCommit(
   let groupBytes = 0;
   /** Whether the last progress was listened to. */
   let heard = true;
+  /** When somebody was last told of a group. */
+  let heardMs = now();
   let restMs = REST_MS_MAX;
   /** Since when a reserved record has kept the loop from going on; 0: none does. */
   let holeSince = 0;
@@ -163,10 +170,11 @@ export function runGroupCommit(
       const isWaitedFor = syncWanted;
       if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
       else heard = source.progress(writtenLsn, durableLsn);
+      if (heard) heardMs = now();
       if (groupBytes > settings.restBytesMax) restMs = Math.max(REST_MS_MIN, restMs / 2);
       else if (groupBytes * 4 < settings.restBytesMax) restMs = Math.min(REST_MS_MAX, restMs * 2);
       if (!run.wantsAck && !run.more) source.gather();
-      else if (!heard && isWaitedFor && !run.more) source.rest(restMs);
+      else if (!heard && !run.more && (isWaitedFor || now() - heardMs > UNHEARD_MS)) source.rest(restMs);
       else if (isWaitedFor && settings.commitDelayMs > 0 && groupRecords >= LINGER_RECORDS) source.linger(settings.commitDelayMs);
       groupRecords = 0;
       groupBytes = 0;

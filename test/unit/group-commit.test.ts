@@ -111,7 +111,7 @@ const settings = {
   lastLsn: 0,
 };
 
-function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0): Error | undefined {
+function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0, now = () => performance.now()): Error | undefined {
   try {
     const writer = new SegmentWriter(
       createFileSystem(faults),
@@ -119,7 +119,7 @@ function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0
       { directory: folder, storeId, segmentBytes: SEGMENT },
       { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 },
     );
-    runGroupCommit(source, writer, silent, { ...settings, commitDelayMs }, () => performance.now());
+    runGroupCommit(source, writer, silent, { ...settings, commitDelayMs }, now);
     writer.close();
     return undefined;
   } catch (error) {
@@ -156,7 +156,10 @@ void t.test('where nobody listens the log rests after a group, for less after la
   const written = new Source(sizes, () => 4);
   written.listens = false;
   written.wantsSync = false;
-  t.equal(write(tempFolder(t), {}, written), undefined);
+  t.equal(
+    write(tempFolder(t), {}, written, 0, () => 0),
+    undefined,
+  );
   t.same(written.rests, [], 'nor after a mere write: who waits for that is back in no time');
   const heard = new Source(sizes, () => 4);
   t.equal(write(tempFolder(t), {}, heard), undefined);
@@ -175,6 +178,45 @@ class Interrupted extends Source {
     return run;
   }
 }
+
+void t.test('after a mere write the log rests only where nobody has listened for a while', (t) => {
+  const run = (listens: (told: number) => boolean): number[] => {
+    const source = new Source(
+      Array.from({ length: 20 }, () => 64),
+      () => 1,
+    );
+    source.wantsSync = false;
+    let ms = 0;
+    let told = 0;
+    const restedAt: number[] = [];
+    source.progress = () => {
+      ms += 0.3;
+      return listens(told++);
+    };
+    source.rest = () => void restedAt.push(told);
+    t.equal(
+      write(tempFolder(t), {}, source, 0, () => ms),
+      undefined,
+    );
+    return restedAt;
+  };
+  const to = (from: number): number[] => Array.from({ length: 21 - from }, (_, i) => from + i);
+  t.same(
+    run(() => true),
+    [],
+  );
+  t.same(
+    run((told) => told === 5),
+    [4, 5, ...to(10)],
+    'longer than a millisecond after the beginning, and after somebody was told of the sixth',
+  );
+  t.same(
+    run((told) => told % 3 === 0),
+    [],
+    'somebody listens again and again',
+  );
+  t.end();
+});
 
 void t.test('a group whose rest is not there yet ends, and the next rest does not count its bytes', (t) => {
   const source = new Interrupted([600_000, 600_000, 64], () => 1);
