@@ -33,7 +33,7 @@ export interface OpenOptions {
   commitDelayUs?: number;
   /**
    * Where a thread writes again as soon as it is told, time after time, its event loop keeps turning while the next acknowledgement is awaited, for up to so many µs, 0 (never) to
-   * 10,000, instead of sleeping: its processor stays awake, and the acknowledgement arrives some 50 µs sooner, for that much of the processor's time. Timers and everything else are
+   * 1,000, instead of sleeping: its processor stays awake, and the acknowledgement arrives some 50 µs sooner, for that much of the processor's time. Timers and everything else are
    * served as ever; `performance.eventLoopUtilization()` counts it as work. Never with a single processor. 300.
    */
   ackPollUs?: number;
@@ -123,7 +123,7 @@ const RULES: Record<keyof OpenOptions, Rule> = {
   durability,
   syncIntervalMs: integer(1, 60_000),
   commitDelayUs: integer(0, 100_000),
-  ackPollUs: integer(0, 10_000),
+  ackPollUs: integer(0, 1000),
   shards: powerOfTwo(1, 256),
   maxMemoryBytes: integer(MIB, Number.MAX_SAFE_INTEGER),
   eviction: { allowed: "'none', 'lru' or 'ttl'", check: (value) => value === 'none' || value === 'lru' || value === 'ttl' },

@@ -154,7 +154,7 @@ const MADE: Record<keyof NodeSettings, Made> = {
     100_000,
     250,
   ),
-  AckPollUs: integer('Longest time that the event loop keeps turning for an acknowledgement, where that pays; 0: never.', 0, 10_000, 300),
+  AckPollUs: integer('Longest time that the event loop keeps turning for an acknowledgement, where that pays; 0: never.', 0, 1000, 300),
   SnapshotIntervalSeconds: integer('Longest time between checkpoints while anything is written; 0: none by time.', 0, 31_536_000, 300),
   CheckpointLogBytes: integer('Bytes of log after which a checkpoint is made.', 65_536, Number.MAX_SAFE_INTEGER),
   MaxMemoryBytes: integer('Cap on the memory of the store. No cap.', MIB, Number.MAX_SAFE_INTEGER),

@@ -7,34 +7,29 @@
  * the same bargain as the log thread's, which looks for the next record for a moment before it sleeps: processor time, of which such a
  * writer leaves most unused, for latency, by which it is bound.
  *
- * It does harm where others want the processor. So a thread polls only while no more threads of the store wait than leave the log thread a processor; and
- * whether it pays is measured all the time: of every so many waits the first TRIAL_WAITS are slept through and polled in turn, and
- * the rest are polled only where that has been worth it. The oftener it has not, the longer nothing is tried.
+ * It does harm where others want the processor. So a thread polls only while no more threads of the store wait than leave the log thread a processor, for not
+ * much longer than a wait usually takes, and where trials show that it pays (poll-trial.ts).
  */
 
 import { availableParallelism } from 'node:os';
 import * as L from '../memory/layout.js';
+import { PollTrial, ROUND_MS_MAX } from './poll-trial.js';
 
 /** Longest time between an acknowledgement and the next wait in a chain of writes. */
 const CHAIN_MS = 0.1;
 /** Waits of a chain before the first one that counts. */
 const CHAIN_MIN = 4;
-/** Waits that are tried both ways, in stretches of STRETCH, a power of two, that are slept through and polled in turn. */
-const TRIAL_WAITS = 64;
-const STRETCH = 8;
-/** Waits between two trials, where they are polled; and where they are not: soon again at first, because code that is new is compiled, for which processors are needed; twice as many for each point of the score below 0. */
-const POLLED_WAITS = 448;
-const SLEPT_WAITS = 56;
-const SCORE_MIN = -7;
-/** A round of waiting and writing counts for no more in a trial: the disk, or the kernel, was busy with something else. */
-const ROUND_MS_MAX = 2;
-/** The log has to come forward so much quicker. */
-const WORTH = 1.05;
+/** A wait that is polled for so many times as long as those usually take that sleep is better slept through; and one that usually takes longer than that many times `maxMs` is. */
+const PATIENCE = 1.5;
+/** Weight of the last wait in what waits usually take. */
+const USUAL_WEIGHT = 1 / 8;
+/** A turn of the loop that took longer had something to do. */
+const IDLE_TURN_MS_MAX = 0.02;
 
 /** What turns the loop; another one in tests. */
 export interface LoopClock {
   now(): number;
-  /** Calls `run` in the next round of the event loop, which does not sleep before. */
+  /** Calls `run` in the next turn of the event loop, which does not sleep before. */
   soon(run: () => void): void;
   readonly processors: number;
 }
@@ -46,10 +41,17 @@ const LOOP: LoopClock = {
 };
 
 let idleTurnsMs = 0;
+/** Up to here turns of this thread's loop have been counted: each once, however many stores it turns for. */
+let countedUntilMs = 0;
 
 /** Time that this thread's event loop has been kept turning for nothing else, in ms, over all stores: it counts as utilization, and is no work. */
 export function polledMs(): number {
   return idleTurnsMs;
+}
+
+function countTurn(fromMs: number, nowMs: number): void {
+  idleTurnsMs += Math.min(IDLE_TURN_MS_MAX, nowMs - Math.max(fromMs, Math.min(nowMs, countedUntilMs)));
+  countedUntilMs = nowMs;
 }
 
 export class AckPoll {
@@ -59,37 +61,36 @@ export class AckPoll {
   readonly #maxMs: number;
   readonly #waitersMax: number;
   readonly #turn: () => void;
+  readonly #look: () => void;
+  readonly #trial = new PollTrial();
   #isWaiting = false;
   /** Whether the wait under way, or the one that ended last, is polled. */
   #isPolled = false;
-  /** The next round of the loop is asked for. */
+  /** The next turn of the loop is asked for. */
   #isTurning = false;
   #turnedMs = 0;
   #beganMs = 0;
   #endedMs = -Infinity;
+  /** Waits in a row, each soon after the one before. */
   #chain = 0;
-  /** Rounds of waiting and writing, in chains, since the last trial began; what they took while it lasted, and how far the log came. */
-  #rounds = 0;
-  #sleptMs = 0;
-  #sleptRecords = 0;
-  #polledMs = 0;
-  #polledRecords = 0;
+  /** What a wait of a chain takes that sleeps, in the mean of the last ones. */
+  #usualMs = 0;
   /** Low word of the LSN up to which the log was written when the last wait began. */
   #written = 0;
-  /** Trials won against trials lost, from SCORE_MIN to 1; at 1 waits are polled. */
-  #score = 0;
 
   /**
    * @param words the control region, with the thread's line of the registry at `threadWord`
    * @param maxMs longest time that one wait is polled; 0: none is
+   * @param look is called in each turn: may find that the wait is over before the loop is told
    */
-  constructor(words: Int32Array, threadWord: number, maxMs: number, clock: LoopClock = LOOP) {
+  constructor(words: Int32Array, threadWord: number, maxMs: number, look: () => void, clock: LoopClock = LOOP) {
     this.#words = words;
     this.#threadWord = threadWord;
     this.#clock = clock;
     this.#waitersMax = clock.processors - 1;
     this.#maxMs = this.#waitersMax > 0 ? maxMs : 0;
     this.#turn = (): void => this.#goRound();
+    this.#look = look;
   }
 
   /** An acknowledgement is waited for from here on. */
@@ -97,13 +98,14 @@ export class AckPoll {
     if (this.#maxMs === 0) return;
     const now = this.#clock.now();
     const written = Atomics.load(this.#words, L.CONTROL_WRITTEN + L.LSN_LOW);
-    if (this.#chain >= CHAIN_MIN) this.#count(Math.min(ROUND_MS_MAX, now - this.#beganMs), (written - this.#written) | 0);
+    const isChain = now - this.#endedMs <= CHAIN_MS;
+    if (isChain && this.#chain >= CHAIN_MIN) this.#trial.count(this.#isPolled, now - this.#beganMs, (written - this.#written) | 0);
+    this.#chain = isChain ? this.#chain + 1 : 0;
     this.#written = written;
-    this.#chain = now - this.#endedMs > CHAIN_MS ? 0 : this.#chain + 1;
     this.#beganMs = now;
     this.#isWaiting = true;
     this.#announce(1);
-    this.#isPolled = this.#chain >= CHAIN_MIN && this.#isDue() && this.#hasProcessor();
+    this.#isPolled = this.#chain >= CHAIN_MIN && this.#usualMs <= PATIENCE * this.#maxMs && this.#trial.isDue && this.#hasProcessor();
     if (!this.#isPolled) return;
     this.#turnedMs = now;
     if (this.#isTurning) return;
@@ -117,6 +119,9 @@ export class AckPoll {
     this.#isWaiting = false;
     this.#announce(-1);
     this.#endedMs = this.#clock.now();
+    if (this.#isPolled || this.#chain === 0) return;
+    const ms = Math.min(ROUND_MS_MAX, this.#endedMs - this.#beganMs);
+    this.#usualMs = this.#usualMs === 0 ? ms : this.#usualMs + (ms - this.#usualMs) * USUAL_WEIGHT;
   }
 
   /** The flag is for who buries this thread, and takes its part of the count back. */
@@ -125,42 +130,18 @@ export class AckPoll {
     Atomics.add(this.#words, L.CONTROL_ACK_WAITERS, delta);
   }
 
-  #isDue(): boolean {
-    return this.#rounds < TRIAL_WAITS ? (this.#rounds & STRETCH) !== 0 : this.#score === 1;
-  }
-
   #hasProcessor(): boolean {
     return Atomics.load(this.#words, L.CONTROL_ACK_WAITERS) <= this.#waitersMax;
   }
 
-  /** All threads' records count, so that nobody gains at the others' cost. */
-  #count(ms: number, records: number): void {
-    if (this.#isPolled) {
-      this.#polledMs += ms;
-      this.#polledRecords += records;
-    } else {
-      this.#sleptMs += ms;
-      this.#sleptRecords += records;
-    }
-    this.#rounds++;
-    if (this.#rounds === TRIAL_WAITS) {
-      const isWon = this.#polledRecords * this.#sleptMs > this.#sleptRecords * this.#polledMs * WORTH;
-      this.#score = isWon ? Math.min(1, this.#score + 1) : Math.max(SCORE_MIN, this.#score - 1);
-    } else if (this.#rounds >= TRIAL_WAITS + (this.#score === 1 ? POLLED_WAITS : SLEPT_WAITS << -this.#score)) {
-      this.#rounds = 0;
-      this.#sleptMs = 0;
-      this.#sleptRecords = 0;
-      this.#polledMs = 0;
-      this.#polledRecords = 0;
-    }
-  }
-
   #goRound(): void {
     const now = this.#clock.now();
-    this.#isTurning = this.#isWaiting && this.#isPolled && now - this.#beganMs < this.#maxMs && this.#hasProcessor();
+    const limitMs = Math.min(this.#maxMs, PATIENCE * this.#usualMs);
+    this.#isTurning = this.#isWaiting && this.#isPolled && now - this.#beganMs < limitMs && this.#hasProcessor();
     if (!this.#isTurning) return;
-    idleTurnsMs += now - this.#turnedMs;
+    countTurn(this.#turnedMs, now);
     this.#turnedMs = now;
     this.#clock.soon(this.#turn);
+    this.#look();
   }
 }

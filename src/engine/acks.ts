@@ -91,7 +91,7 @@ export class Acks {
     slot: number,
   ) {
     this.#words = control.words;
-    this.#poll = new AckPoll(control.words, threadWord(control, slot), control.words[L.CONTROL_ACK_POLL_US] / 1000);
+    this.#poll = new AckPoll(control.words, threadWord(control, slot), control.words[L.CONTROL_ACK_POLL_US] / 1000, () => this.#look());
     this.#keepAlive = setInterval(() => undefined, KEEP_ALIVE_MS);
     this.#keepAlive.unref();
     this.#seal = (): void => {
@@ -173,6 +173,20 @@ export class Acks {
         new FlashVectorError('FV_IO', `the log thread has been silent for ${LOG_SILENCE_MS} ms: it has ended, or the disk hangs`),
       );
     }
+  }
+
+  /**
+   * Settles what the log has reached while the loop was kept turning for it, some microseconds before the wait for its telling is over; that wait goes on, and
+   * listens for the next groups.
+   */
+  #look(): void {
+    if (!this.#isReached(this.#synced) && !this.#isReached(this.#written)) return;
+    this.#poll.end();
+    this.#settle();
+  }
+
+  #isReached(queue: Queue): boolean {
+    return queue.pending && lsnReached(Atomics.load(this.#words, queue.progressWord), queue.first().lsn);
   }
 
   #settle(): void {

@@ -73,12 +73,12 @@ export const CONTROL_LOG_WAKE = 81;
 export const CONTROL_ROOM_WAITERS = 82;
 /** 1 when somebody wants what is written to be synced now; the log thread takes it back to 0. */
 export const CONTROL_SYNC_REQUESTED = 84;
-/** Threads that wait for acknowledgements. Incremented and decremented by them. */
-export const CONTROL_ACK_WAITERS = 87;
 /** 1: the log thread is to begin a new segment; it takes it back to 0 and notifies. Written by the owner before a checkpoint. */
 export const CONTROL_LOG_ROTATE = 86;
 /** 1: the log thread drains the ring, writes the closing frame and ends. Written by the owner. */
 export const CONTROL_LOG_STOP = 85;
+/** Threads that wait for acknowledgements. Incremented and decremented by them. */
+export const CONTROL_ACK_WAITERS = 87;
 
 // Line 6: progress, written by the log thread only. An LSN takes three words: high, low, high again.
 export const CONTROL_WRITTEN = 96;
@@ -238,8 +238,6 @@ export const THREAD_BUSY = 2;
 export const THREAD_DEFERRED = 3;
 /** 1 while this thread counts in ROOM_WAITERS. Written by the thread; taken back by who buries it. */
 export const THREAD_WAITS_FOR_ROOM = 4;
-/** 1 while this thread counts in ACK_WAITERS. Written by the thread; taken back by who buries it. */
-export const THREAD_WAITS_FOR_ACK = 9;
 /** The operating system's number of the thread, by which anybody can tell whether it lives; 0 where that is not known. */
 export const THREAD_SYSTEM_ID = 5;
 /** The THREAD_ID of a thread of which an attached one has heard that it has ended: the owner buries it. The id, because the slot may have changed hands. */
@@ -251,6 +249,8 @@ export const THREAD_ENDED = 6;
  */
 export const THREAD_BLOCK_UNIT = 7;
 export const THREAD_BLOCK_SHARD = 8;
+/** 1 while this thread counts in ACK_WAITERS. Written by the thread; taken back by who buries it. */
+export const THREAD_WAITS_FOR_ACK = 9;
 
 /** Counters and histograms, per thread: see metrics.ts. */
 export const METRICS_COUNTERS = 24;

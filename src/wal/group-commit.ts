@@ -3,7 +3,7 @@
  *
  * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
  * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
- * grow with the load. While nobody listens for acknowledgements it rests after each sync, so that groups grow further: nobody misses the syncs between. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
+ * grow with the load. While nobody listens for acknowledgements it rests after each sync, and after a while after each write, so that groups grow further: nobody misses those between. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
  * of several is given that time to write again, so that one group follows the other instead of two halves.
  *
  * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
@@ -36,7 +36,7 @@ export interface RecordSource {
   gather(): void;
   /** Sleeps for a moment after a group of several was acknowledged, so that their writers can write again. */
   linger(ms: number): void;
-  /** Sleeps until somebody listens for acknowledgements again, at most `ms`. Called after a sync that somebody waits for and nobody listened for. */
+  /** Sleeps until somebody listens for acknowledgements again, at most `ms`. Called after a group that somebody waits for, when nobody listened to its telling. */
   rest(ms: number): void;
   /** Sleeps until there is work or `timeoutMs` have passed. */
   wait(timeoutMs: number): void;
@@ -115,7 +115,7 @@ export function runGroupCommit(
   let groupBytes = 0;
   /** Whether the last progress was listened to. */
   let heard = true;
-  /** When somebody was last told of a group. */
+  /** When somebody was last told of a group, or there last was nothing to tell. */
   let heardMs = now();
   let restMs = REST_MS_MAX;
   /** Since when a reserved record has kept the loop from going on; 0: none does. */
@@ -216,6 +216,9 @@ export function runGroupCommit(
         continue;
       }
     }
+    const idleSince = now();
     source.wait(timeout);
+    // Nobody has been told anything because there was nothing to tell.
+    if (now() - idleSince > UNHEARD_MS) heardMs = now();
   }
 }

@@ -6,7 +6,10 @@ import path from 'node:path';
 import t from 'tap';
 import { formatAddress, parseAddress } from '../../src/config/addresses.js';
 import { loadSettings, SettingsError } from '../../src/config/load.js';
-import { CLI } from '../support/node-harness.js';
+import { DURABILITY_INTERVAL } from '../../src/base/record.js';
+import type { FlashVector } from '../../src/index.js';
+import * as L from '../../src/memory/layout.js';
+import { CLI, startNode } from '../support/node-harness.js';
 import { tempFolder } from '../support/temp.js';
 
 function problemsOf(work: () => unknown): readonly string[] {
@@ -143,4 +146,12 @@ void t.test('`flashvector config` shows where each came from, and no secret', as
   t.match(run('config', '--rol', 'x').stderr, /no flag --rol; the nearest is --role/);
   t.equal(run('serve', '--listen-addr', 'x').status, 2);
   t.match(run('config', '--help').stdout, /--max-memory-bytes/);
+});
+
+void t.test('what concerns the store reaches it', async (t) => {
+  const { node } = await startNode(t, { AckPollUs: 7, Durability: 'interval', Shards: 4 });
+  const words = new Int32Array((node.db as FlashVector).handle.control);
+  t.equal(words[L.CONTROL_ACK_POLL_US], 7);
+  t.equal(words[L.CONTROL_DURABILITY], DURABILITY_INTERVAL);
+  t.equal(words[L.CONTROL_SHARDS], 4);
 });

@@ -2,7 +2,7 @@
 
 import t from 'tap';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { AckPoll } from '../../src/engine/ack-poll.js';
+import { AckPoll, polledMs } from '../../src/engine/ack-poll.js';
 import { Checkpointer } from '../../src/engine/checkpoints.js';
 import type { Pool } from '../../src/engine/pool.js';
 import type { Writer } from '../../src/engine/writer.js';
@@ -87,33 +87,54 @@ void t.test('rests while the store is written to, unless its thread has no time 
   await checkpointer.stop();
 });
 
-void t.test('a loop that is kept turning for acknowledgements has time to spare', async (t) => {
-  const { checkpointer, counters, rests } = harness(t, tempFolder(t));
-  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
-  let next: (() => void) | undefined;
-  const soon = (run: () => void): void => {
-    next = run;
-  };
-  const poll = new AckPoll(new Int32Array(1024), 512, Infinity, { now: () => performance.now(), soon, processors: 2 });
+/** A clock of its own for a loop that is kept turning: only runs ahead. */
+let fakeMs = 1e9;
+
+/** Three milliseconds by that clock in which a loop turns for nothing else. */
+function pollForAWhile(): void {
+  const asked: (() => void)[] = [];
+  const poll = new AckPoll(new Int32Array(1024), 512, Infinity, () => undefined, {
+    now: () => fakeMs,
+    soon: (run) => void asked.push(run),
+    processors: 2,
+  });
   poll.begin();
-  while (next === undefined) {
+  while (asked.length === 0) {
+    fakeMs += 2;
     poll.end();
     poll.begin();
   }
+  for (let run = asked.pop(); run !== undefined; run = asked.pop()) {
+    fakeMs += 0.02;
+    run();
+  }
+}
+
+void t.test('a loop that is kept turning for acknowledgements has time to spare', async (t) => {
+  const { checkpointer, counters, rests } = harness(t, tempFolder(t));
+  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
   let isOver = false;
-  const turning = (async (): Promise<void> => {
+  let isPolled = true;
+  const spin = async (): Promise<void> => {
     while (!isOver) {
-      next();
+      for (const end = performance.now() + 20; performance.now() < end;);
+      if (isPolled) pollForAWhile();
       await turn();
     }
-  })();
+  };
+  const spinning = spin();
   await sleep(LOOKS_MS);
   const before = performance.eventLoopUtilization();
+  const polledBefore = polledMs();
   await sleep(LOOKS_MS);
   t.ok(performance.eventLoopUtilization(before).utilization > 0.95, 'it looks as if it had none');
+  t.ok(polledMs() - polledBefore > LOOKS_MS * 0.08, 'but a tenth of it is nothing else');
   t.same(await rests(), [true, true]);
+  isPolled = false;
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [false, false], 'and none when it has work again');
   isOver = true;
-  await turning;
+  await spinning;
   clearInterval(writes);
   await checkpointer.stop();
 });

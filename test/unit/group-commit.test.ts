@@ -111,7 +111,14 @@ const settings = {
   lastLsn: 0,
 };
 
-function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0, now = () => performance.now()): Error | undefined {
+function write(
+  folder: string,
+  faults: Faults,
+  source: Source,
+  commitDelayMs = 0,
+  now = () => performance.now(),
+  groupBytesMax = settings.groupBytesMax,
+): Error | undefined {
   try {
     const writer = new SegmentWriter(
       createFileSystem(faults),
@@ -119,7 +126,7 @@ function write(folder: string, faults: Faults, source: Source, commitDelayMs = 0
       { directory: folder, storeId, segmentBytes: SEGMENT },
       { segment: 1, offset: 0, segmentBytes: SEGMENT, lastLsn: 0 },
     );
-    runGroupCommit(source, writer, silent, { ...settings, commitDelayMs }, now);
+    runGroupCommit(source, writer, silent, { ...settings, commitDelayMs, groupBytesMax }, now);
     writer.close();
     return undefined;
   } catch (error) {
@@ -215,6 +222,56 @@ void t.test('after a mere write the log rests only where nobody has listened for
     [],
     'somebody listens again and again',
   );
+  t.end();
+});
+
+void t.test('while more is there to be taken it does not rest', (t) => {
+  let taken = 0;
+  const source = new (class extends Source {
+    override take(): RecordRun | undefined {
+      const run = super.take();
+      // Groups are full before all is taken.
+      return run && { ...run, more: ++taken < 10 };
+    }
+  })(
+    Array.from({ length: 10 }, () => 60_000),
+    () => 1,
+  );
+  source.listens = false;
+  t.equal(write(tempFolder(t), {}, source, 0, undefined, 64 * 1024), undefined);
+  t.equal(source.rests.length, 1, 'but after the last one');
+  t.end();
+});
+
+void t.test('a pause with nothing to tell does not count as one in which nobody has listened', (t) => {
+  const rests = (pauseMs: number): number => {
+    let ms = 0;
+    let isPause = false;
+    const source = new (class extends Source {
+      override take(): RecordRun | undefined {
+        isPause = !isPause;
+        return isPause ? undefined : super.take();
+      }
+      override get drained(): boolean {
+        return super.drained && isPause;
+      }
+      override wait(): void {
+        ms += pauseMs;
+      }
+    })(
+      Array.from({ length: 20 }, () => 64),
+      () => 1,
+    );
+    source.wantsSync = false;
+    source.listens = false;
+    t.equal(
+      write(tempFolder(t), {}, source, 0, () => ms),
+      undefined,
+    );
+    return source.rests.length;
+  };
+  t.equal(rests(2), 0);
+  t.ok(rests(0.3) > 10, 'but many short ones are none');
   t.end();
 });
 
