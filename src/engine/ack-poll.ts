@@ -89,7 +89,7 @@ export class AckPoll {
     this.#clock = clock;
     this.#waitersMax = clock.processors - 1;
     this.#maxMs = this.#waitersMax > 0 ? maxMs : 0;
-    this.#turn = (): void => this.#goRound();
+    this.#turn = (): void => this.#onTurn();
     this.#look = look;
   }
 
@@ -134,7 +134,7 @@ export class AckPoll {
     return Atomics.load(this.#words, L.CONTROL_ACK_WAITERS) <= this.#waitersMax;
   }
 
-  #goRound(): void {
+  #onTurn(): void {
     const now = this.#clock.now();
     const limitMs = Math.min(this.#maxMs, PATIENCE * this.#usualMs);
     this.#isTurning = this.#isWaiting && this.#isPolled && now - this.#beganMs < limitMs && this.#hasProcessor();

@@ -270,7 +270,7 @@ export class Checkpointer {
       const utilization = performance.eventLoopUtilization();
       const { active, idle } = performance.eventLoopUtilization(utilization, this.#lookedUtilization);
       const polled = polledMs();
-      this.#utilization = Math.max(0, active - polled + this.#lookedPolledMs) / (active + idle);
+      this.#utilization = (active - polled + this.#lookedPolledMs) / (active + idle);
       this.#lookedUtilization = utilization;
       this.#lookedPolledMs = polled;
       this.#lookedMs = now;

@@ -28,6 +28,7 @@ void t.test('options are checked, and named', async (t) => {
     [{ maxMemoryBytes: 5 }, /maxMemoryBytes/],
     [{ maxMemoryBytes: 1024 * 1024, shards: 256 }, /maxMemoryBytes/],
     [{ poolThreads: 0 }, /poolThreads/],
+    [{ ackPollUs: 1001 }, /ackPollUs is 1001; allowed is an integer from 0 to 1000/],
     [{ onProgress: 1 }, /onProgress/],
     [{ readOnly: 'yes' }, /readOnly/],
     [{ readOnly: true, errorIfExists: true }, /exclude/],

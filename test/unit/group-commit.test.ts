@@ -193,7 +193,7 @@ void t.test('after a mere write the log rests only where nobody has listened for
       () => 1,
     );
     source.wantsSync = false;
-    let ms = 0;
+    let ms = 5000;
     let told = 0;
     const restedAt: number[] = [];
     source.progress = () => {
