@@ -71,9 +71,17 @@ export const REGION_CLASS_COUNT_MAX = 128;
 export const REGION_MAP = 256;
 export const REGION_MAP_COUNT_MAX = 64;
 
-export class Region {
+/** Some memory, as it is looked at: by words, by bytes, and by what lies at any place in it. */
+export interface Memory {
+  readonly words: Int32Array;
+  readonly bytes: Buffer;
+  readonly view: DataView;
+}
+
+export class Region implements Memory {
   words: Int32Array;
   bytes: Buffer;
+  view: DataView;
 
   /**
    * @param capped whether what the region holds counts against the store's memory cap
@@ -87,6 +95,7 @@ export class Region {
   ) {
     this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
     this.bytes = Buffer.from(buffer, 0, buffer.byteLength);
+    this.view = new DataView(buffer, 0, buffer.byteLength);
   }
 
   /**
@@ -98,6 +107,7 @@ export class Region {
     if (length === this.bytes.length) return false;
     this.words = new Int32Array(this.buffer, 0, length >>> 2);
     this.bytes = Buffer.from(this.buffer, 0, length);
+    this.view = new DataView(this.buffer, 0, length);
     return true;
   }
 

@@ -6,9 +6,12 @@
  *
  * The strings of a value of up to SHARED_TEXT_BYTES_MAX share their characters, and so do those of longer values that are no less than a SHARED_PART of it:
  * who keeps one of them keeps the value's bytes alive, which are that many or at most sixteen times what it has asked for.
+ *
+ * It reads from private memory, or from a region whose bytes others may change meanwhile: whatever they are, it ends, stays within the value, and
+ * throws nothing; what it made is worth something only if the shard's version is the same afterwards.
  */
 
-import type { Scratch } from './scratch.js';
+import type { Memory } from '../memory/region.js';
 import type { StructureStore } from './structures.js';
 
 const SHARED_TEXT_BYTES_MAX = 256;
@@ -20,6 +23,8 @@ const HIGH_BITS = 0x8080_8080 | 0;
 const LOOP_BYTES_MAX = 48;
 const FIRST_STRUCTURE = 0x40;
 const STRUCTURES_MAX = 0x20;
+/** Objects and arrays inside each other. Torn bytes may look like thousands, for which there would be no stack. */
+const DEPTH_MAX = 64;
 
 /** The value is not one for this decoder. */
 export const UNKNOWN = Symbol('unknown');
@@ -45,31 +50,41 @@ function compile(reader: Reader, names: readonly string[]): ReadObject | undefin
 }
 
 export class ObjectDecoder {
-  readonly #bytes: Buffer;
-  readonly #words: Int32Array;
-  readonly #view: DataView;
+  #bytes: Buffer;
+  #words: Int32Array;
+  #view: DataView;
   readonly #readers: (ReadObject | undefined)[] = [];
+  /** Where the value begins, in words and in bytes, which pass 2^31 in a large region. All other places count from there. */
+  #from = 0;
+  #base = 0;
   #at = 0;
   #length = 0;
+  #depth = 0;
   #failed = false;
   /** All bytes of the value as Latin-1, once a string has asked for it. */
   #text = '';
 
   constructor(
-    scratch: Scratch,
+    memory: Memory,
     readonly structures: StructureStore,
   ) {
-    this.#bytes = scratch.readBytes;
-    this.#words = scratch.readWords;
-    this.#view = new DataView(scratch.readWords.buffer);
+    this.#bytes = memory.bytes;
+    this.#words = memory.words;
+    this.#view = memory.view;
   }
 
-  /** Decodes the `length` bytes at the start of the scratch's read buffer. @returns the value, or UNKNOWN */
-  decode(length: number): unknown {
-    const tag = this.#bytes[0];
+  /** Decodes the `length` bytes at word `from`, all of which are there. @returns the value, or UNKNOWN */
+  decode(memory: Memory, from: number, length: number): unknown {
+    const tag = memory.bytes[from * 4];
     if (tag < FIRST_STRUCTURE || (tag >= FIRST_STRUCTURE + STRUCTURES_MAX && (tag & 0xf0) !== 0x90 && tag !== 0xdc)) return UNKNOWN;
+    this.#bytes = memory.bytes;
+    this.#words = memory.words;
+    this.#view = memory.view;
+    this.#from = from;
+    this.#base = from * 4;
     this.#at = 0;
     this.#length = length;
+    this.#depth = 0;
     this.#failed = false;
     this.#text = '';
     const value = this.next();
@@ -79,7 +94,8 @@ export class ObjectDecoder {
   /** The value at the current place. Called by compiled readers. */
   next(): unknown {
     const bytes = this.#bytes;
-    const tag = bytes[this.#at++];
+    const base = this.#base;
+    const tag = bytes[base + this.#at++];
     if (tag < 0x80) return tag < FIRST_STRUCTURE ? tag : this.#object(tag - FIRST_STRUCTURE);
     if (tag >= 0xe0) return tag - 0x100;
     if (tag >= 0xa0 && tag < 0xc0) return this.#string(tag & 0x1f);
@@ -93,38 +109,41 @@ export class ObjectDecoder {
       case 0xc3:
         return true;
       case 0xcb:
+        if (at + 8 > this.#length) return this.#fail();
         this.#at = at + 8;
-        return this.#view.getFloat64(at);
+        return this.#view.getFloat64(base + at);
       case 0xcc:
         this.#at = at + 1;
-        return bytes[at];
+        return bytes[base + at];
       case 0xcd:
         this.#at = at + 2;
-        return (bytes[at] << 8) | bytes[at + 1];
+        return (bytes[base + at] << 8) | bytes[base + at + 1];
       case 0xce:
+        if (at + 4 > this.#length) return this.#fail();
         this.#at = at + 4;
-        return this.#view.getUint32(at);
+        return this.#view.getUint32(base + at);
       case 0xd0:
         this.#at = at + 1;
-        return this.#view.getInt8(at);
+        return (bytes[base + at] << 24) >> 24;
       case 0xd1:
         this.#at = at + 2;
-        return this.#view.getInt16(at);
+        return ((bytes[base + at] << 24) >> 16) | bytes[base + at + 1];
       case 0xd2:
+        if (at + 4 > this.#length) return this.#fail();
         this.#at = at + 4;
-        return this.#view.getInt32(at);
+        return this.#view.getInt32(base + at);
       case 0xd4:
         this.#at = at + 2;
-        return bytes[at] === 0 && bytes[at + 1] === 0 ? undefined : this.#fail();
+        return bytes[base + at] === 0 && bytes[base + at + 1] === 0 ? undefined : this.#fail();
       case 0xd9:
         this.#at = at + 1;
-        return this.#string(bytes[at]);
+        return this.#string(bytes[base + at]);
       case 0xda:
         this.#at = at + 2;
-        return this.#string((bytes[at] << 8) | bytes[at + 1]);
+        return this.#string((bytes[base + at] << 8) | bytes[base + at + 1]);
       case 0xdc:
         this.#at = at + 2;
-        return this.#array((bytes[at] << 8) | bytes[at + 1]);
+        return this.#array((bytes[base + at] << 8) | bytes[base + at + 1]);
       default:
         return this.#fail();
     }
@@ -139,7 +158,11 @@ export class ObjectDecoder {
 
   #object(number: number): unknown {
     const read = number < this.#readers.length ? this.#readers[number] : this.#learn(number);
-    return read === undefined || this.#at > this.#length ? this.#fail() : read();
+    if (read === undefined || this.#at > this.#length || this.#depth === DEPTH_MAX) return this.#fail();
+    this.#depth++;
+    const object = read();
+    this.#depth--;
+    return object;
   }
 
   #learn(number: number): ReadObject | undefined {
@@ -150,47 +173,52 @@ export class ObjectDecoder {
   }
 
   #array(length: number): unknown {
-    if (length > this.#length - this.#at) return this.#fail();
+    if (length > this.#length - this.#at || this.#depth === DEPTH_MAX) return this.#fail();
+    this.#depth++;
     const array: unknown[] = [];
     for (let i = 0; i < length; i++) array.push(this.next());
+    this.#depth--;
     return array;
   }
 
   #string(length: number): unknown {
     const bytes = this.#bytes;
+    const base = this.#base;
     const start = this.#at;
     const end = start + length;
     if (end > this.#length) return this.#fail();
     this.#at = end;
     if (length > LOOP_BYTES_MAX) {
       const shares = this.#length <= LONG_TEXT_BYTES_MAX && length * SHARED_PART >= this.#length;
-      return shares && this.#isAscii(start, end) ? this.#slice(start, end) : bytes.utf8Slice(start, end);
+      return shares && this.#isAscii(start, end) ? this.#slice(start, end) : bytes.utf8Slice(base + start, base + end);
     }
     let seen = 0;
-    for (let i = start; i < end; i++) seen |= bytes[i];
-    if (seen >= 0x80) return bytes.utf8Slice(start, end);
-    if (this.#length > SHARED_TEXT_BYTES_MAX) return bytes.latin1Slice(start, end);
+    for (let i = base + start; i < base + end; i++) seen |= bytes[i];
+    if (seen >= 0x80) return bytes.utf8Slice(base + start, base + end);
+    if (this.#length > SHARED_TEXT_BYTES_MAX) return bytes.latin1Slice(base + start, base + end);
     return this.#slice(start, end);
   }
 
   #slice(start: number, end: number): string {
-    if (this.#text === '') this.#text = this.#bytes.latin1Slice(0, this.#length);
+    if (this.#text === '') this.#text = this.#bytes.latin1Slice(this.#base, this.#base + this.#length);
     return this.#text.slice(start, end);
   }
 
   /** By words: the first and the last may hold bytes that do not belong, and are looked at by bytes. */
   #isAscii(start: number, end: number): boolean {
     const bytes = this.#bytes;
+    const base = this.#base;
     const words = this.#words;
     const first = (start + 3) >>> 2;
     const last = end >>> 2;
+    const until = this.#from + last;
     let seen = 0;
-    let at = first;
-    for (; at + 4 <= last; at += 4) seen |= words[at] | words[at + 1] | words[at + 2] | words[at + 3];
-    for (; at < last; at++) seen |= words[at];
+    let at = this.#from + first;
+    for (; at + 4 <= until; at += 4) seen |= words[at] | words[at + 1] | words[at + 2] | words[at + 3];
+    for (; at < until; at++) seen |= words[at];
     let rest = 0;
-    for (let i = start; i < first * 4; i++) rest |= bytes[i];
-    for (let i = last * 4; i < end; i++) rest |= bytes[i];
+    for (let i = start; i < first * 4; i++) rest |= bytes[base + i];
+    for (let i = last * 4; i < end; i++) rest |= bytes[base + i];
     return (seen & HIGH_BITS) === 0 && rest < 0x80;
   }
 }

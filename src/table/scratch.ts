@@ -8,6 +8,7 @@
  */
 
 import { EXPIRY_BYTES, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
+import type { Memory } from '../memory/region.js';
 
 export const INLINE_VALUE_BYTES_MAX = 65_536;
 
@@ -20,8 +21,7 @@ export class Scratch {
   readonly bytes: Buffer;
   readonly floats: DataView;
   /** The value last read, msgpack. */
-  readonly readWords: Int32Array;
-  readonly readBytes: Buffer;
+  readonly read: Memory;
 
   /** Set by the key codec: length in bytes, hash, and ENTRY_FLAG_BINARY_KEY or 0. */
   keyLength = 0;
@@ -51,7 +51,6 @@ export class Scratch {
     this.bytes = Buffer.from(operation);
     this.floats = new DataView(operation);
     const read = new ArrayBuffer(INLINE_VALUE_BYTES_MAX);
-    this.readWords = new Int32Array(read);
-    this.readBytes = Buffer.from(read);
+    this.read = { words: new Int32Array(read), bytes: Buffer.from(read), view: new DataView(read) };
   }
 }

@@ -3,8 +3,8 @@
  *
  * Reads are optimistic: load the version, look up, copy the value out, load the version again; equal
  * and even means that no writer was inside. After OPTIMISTIC_ATTEMPTS the reader takes the lock.
- * What is read meanwhile may be torn, so it is bounds-checked, copied to private memory, and decoded
- * only after the version has been found unchanged.
+ * What is read meanwhile may be torn, so it is bounds-checked, and copied to private memory, which msgpackr decodes
+ * only after the version has been found unchanged. Our own decoder takes any bytes, so it does its work before.
  */
 
 import { assert } from '../base/errors.js';
@@ -32,6 +32,7 @@ import { ABSENT, HashTable, RETRY } from './hash-table.js';
 import type { IndexCursor } from './index-cursor.js';
 import { decodeKey } from './key-codec.js';
 import type { KeyProbe } from './key-probe.js';
+import { UNKNOWN } from './object-decoder.js';
 import type { OrderedIndex } from './ordered-index.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { ValueCodec } from './value-codec.js';
@@ -46,6 +47,9 @@ const CHECKED_COPY_BYTES = 4096;
 const CHAIN_MAX = 100_000;
 /** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
 export const WORD_COPY_MAX = 64;
+
+/** Up to here msgpack is decoded where it lies, and whatever is torn is found out about afterwards; longer values are copied out first. */
+const IN_PLACE_DECODE_BYTES_MAX = 4096;
 
 /** A value captured as msgpack bytes, still to be decoded. */
 const PACKED = Symbol('packed');
@@ -136,7 +140,7 @@ export class ShardReader {
     this.versionWord = this.lockWord + L.SHARD_VERSION;
     this.roundsWord = this.lockWord + L.SHARD_VERSION_ROUNDS;
     this.entriesWord = this.lockWord + L.SHARD_ENTRIES;
-    this.#packedBytes = scratch.readBytes;
+    this.#packedBytes = scratch.read.bytes;
   }
 
   get entryCount(): number {
@@ -329,7 +333,7 @@ export class ShardReader {
   protected decode(): unknown {
     const bytes = this.#packedBytes;
     // Lets go of a large copy.
-    this.#packedBytes = this.scratch.readBytes;
+    this.#packedBytes = this.scratch.read.bytes;
     return this.codec.decodeMsgpack(bytes, this.#packedLength);
   }
 
@@ -363,15 +367,15 @@ export class ShardReader {
     const start = at * 4;
     switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
       case E.TYPE_MSGPACK: {
+        if (length <= IN_PLACE_DECODE_BYTES_MAX) {
+          const value = this.codec.decodeInPlace(this.region, at, length);
+          if (value !== UNKNOWN) return value;
+        }
         this.#packedLength = length;
         // An attempt that failed may have left a buffer of its own here.
-        this.#packedBytes = this.scratch.readBytes;
-        const count = wordsOf(length);
-        if (count <= WORD_COPY_MAX) {
-          const into = this.scratch.readWords;
-          for (let i = 0; i < count; i++) into[i] = words[at + i];
-        } else if (length <= INLINE_VALUE_BYTES_MAX) {
-          this.region.bytes.copy(this.scratch.readBytes, 0, start, start + length);
+        this.#packedBytes = this.scratch.read.bytes;
+        if (length <= INLINE_VALUE_BYTES_MAX) {
+          this.region.bytes.copy(this.scratch.read.bytes, 0, start, start + length);
         } else {
           this.#packedBytes = copyOut(this.region.bytes, start, length);
         }

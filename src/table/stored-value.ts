@@ -31,8 +31,8 @@ export function decodeStored(
   switch (type) {
     case E.TYPE_MSGPACK:
       if (length > INLINE_VALUE_BYTES_MAX) return codec.decodeMsgpack(Buffer.from(bytes.subarray(start, end)), length);
-      bytes.copy(scratch.readBytes, 0, start, end);
-      return codec.decodeMsgpack(scratch.readBytes, length);
+      bytes.copy(scratch.read.bytes, 0, start, end);
+      return codec.decodeMsgpack(scratch.read.bytes, length);
     case E.TYPE_ASCII:
       return bytes.latin1Slice(start, end);
     case E.TYPE_UTF8:

@@ -12,6 +12,7 @@
 import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
+import type { Memory } from '../memory/region.js';
 import * as E from './entry.js';
 import { findIllFormed, maybeIllFormed } from './ill-formed.js';
 import { ObjectDecoder, UNKNOWN } from './object-decoder.js';
@@ -54,7 +55,7 @@ export class ValueCodec {
     structures: StructureStore,
   ) {
     this.#encoder = new ObjectEncoder(structures);
-    this.#decoder = new ObjectDecoder(scratch, structures);
+    this.#decoder = new ObjectDecoder(scratch.read, structures);
     this.#packr = new Packr({
       copyBuffers: true,
       moreTypes: true,
@@ -221,10 +222,20 @@ export class ValueCodec {
     }
   }
 
+  /**
+   * Decodes msgpack where it lies, in a region: of use only if the shard's version is the same afterwards.
+   * @param from word at which it begins; all `length` bytes are in the region
+   * @returns the value, or UNKNOWN when it has to be copied out and decoded by `decodeMsgpack`
+   */
+  decodeInPlace(region: Memory, from: number, length: number): unknown {
+    return this.#decoder.decode(region, from, length);
+  }
+
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
   decodeMsgpack(bytes: Buffer, length: number): unknown {
-    if (bytes === this.scratch.readBytes) {
-      const value = this.#decoder.decode(length);
+    const { read } = this.scratch;
+    if (bytes === read.bytes) {
+      const value = this.#decoder.decode(read, 0, length);
       if (value !== UNKNOWN) return value;
     }
     return (this.#packr as LengthUnpackr).unpack(bytes, length);

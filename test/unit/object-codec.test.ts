@@ -38,6 +38,9 @@ class Structures implements StructureStore {
   }
 }
 
+/** How many bytes a tag is followed by. */
+const BYTES_AFTER: Record<number, number> = { 0xcb: 8, 0xcc: 1, 0xcd: 2, 0xce: 4, 0xd0: 1, 0xd1: 2, 0xd2: 4, 0xd4: 2 };
+
 function collector(): () => void {
   setFlagsFromString('--expose-gc');
   return runInNewContext('gc') as () => void;
@@ -47,7 +50,7 @@ function setUp() {
   const structures = new Structures();
   const scratch = new Scratch(1);
   const encoder = new ObjectEncoder(structures);
-  const decoder = new ObjectDecoder(scratch, structures);
+  const decoder = new ObjectDecoder(scratch.read, structures);
   const packr = new Packr({
     copyBuffers: true,
     moreTypes: true,
@@ -61,9 +64,18 @@ function setUp() {
   } as ConstructorParameters<typeof Packr>[0]);
   const decode = (bytes: Uint8Array): unknown => {
     // What the value before left behind must not matter.
-    scratch.readBytes.fill(0xa5, 0, bytes.length + 64);
-    scratch.readBytes.set(bytes);
-    return decoder.decode(bytes.length);
+    const { read } = scratch;
+    read.bytes.fill(0xa5, 0, bytes.length + 64);
+    read.bytes.set(bytes);
+    const value = decoder.decode(read, 0, bytes.length);
+    // Nor where it lies: here right at the end of some memory.
+    const from = 5 + (bytes.length & 7);
+    const buffer = new SharedArrayBuffer((from + Math.ceil(bytes.length / 4)) * 4);
+    const memory = { words: new Int32Array(buffer), bytes: Buffer.from(buffer), view: new DataView(buffer) };
+    memory.bytes.fill(0xa5);
+    memory.bytes.set(bytes, from * 4);
+    if (!isDeepStrictEqual(decoder.decode(memory, from, bytes.length), value)) throw new Error('decoded otherwise in place');
+    return value;
   };
   return { structures, scratch, encoder, decoder, packr, decode };
 }
@@ -115,6 +127,26 @@ void t.test('the same bytes as msgpackr, and the same value back, or left alone'
   );
   t.ok(encoded > 1000, `encoded ${encoded} of 3000`);
   t.ok(decoded > 1000, `decoded ${decoded} of 3000`);
+});
+
+void t.test('bytes that look like thousands of arrays in each other, or like a number past the end, are left alone', (t) => {
+  const { packr, encoder, decode } = setUp();
+  packShared(packr, encoder, { a: 1 });
+  t.equal(decode(Buffer.alloc(4096, 0x91)), UNKNOWN);
+  t.equal(decode(Buffer.alloc(4096, 0x40)), UNKNOWN);
+  const nested = (depth: number): Buffer => Buffer.concat([Buffer.alloc(depth, 0x91), Buffer.from([7])]);
+  t.same((decode(nested(64)) as unknown[]).flat(Infinity), [7]);
+  t.equal(decode(nested(65)), UNKNOWN);
+  // An array of one, and what says that a number of so many bytes follows.
+  for (const tag of [0xcb, 0xcc, 0xcd, 0xce, 0xd0, 0xd1, 0xd2, 0xd4]) {
+    for (let length = 0; length <= 8; length++)
+      t.equal(
+        decode(Buffer.concat([Buffer.from([0x91, tag]), Buffer.alloc(length)])) === UNKNOWN,
+        length !== BYTES_AFTER[tag],
+        `tag ${tag}, ${length} bytes`,
+      );
+  }
+  t.end();
 });
 
 void t.test('damaged bytes decode to something or to UNKNOWN, and never throw', async (t) => {
