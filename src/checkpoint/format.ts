@@ -17,8 +17,8 @@ import { FlashVectorError } from '../base/errors.js';
 import type { Checksum } from '../platform/checksum.js';
 import { readCount, sealPage, verifyPage, writeCount, type PageKind } from '../platform/page.js';
 
-/** Version 2: values may begin with a moment of expiry. */
-const CHECKPOINT_VERSION = 2;
+/** Version 3: values of type 11. */
+const CHECKPOINT_VERSION = 3;
 const CHECKPOINT_OLDEST = 1;
 
 /** "FLSFVCKP" */

@@ -22,7 +22,20 @@ import { readIdentity } from '../wal/identity.js';
 import { visitRecords } from '../wal/records.js';
 import { scanSegment } from '../wal/scan.js';
 
-const TYPE_NAMES = ['msgpack', 'string', 'string', 'string', 'Uint8Array', 'Buffer', 'int32', 'float64', 'null', 'false', 'true'];
+const TYPE_NAMES = [
+  'msgpack',
+  'string',
+  'string',
+  'string',
+  'Uint8Array',
+  'Buffer',
+  'int32',
+  'float64',
+  'null',
+  'false',
+  'true',
+  'msgpack',
+];
 const KEY_SHOWN = 60;
 
 function showKey(bytes: Buffer, meta: number): string {

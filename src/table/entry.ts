@@ -54,6 +54,8 @@ export const TYPE_FLOAT64 = 7;
 export const TYPE_NULL = 8;
 export const TYPE_FALSE = 9;
 export const TYPE_TRUE = 10;
+/** As TYPE_MSGPACK, and all characters of all its strings are below U+0080. What may well be ASCII can have TYPE_MSGPACK all the same. */
+export const TYPE_ASCII_MSGPACK = 11;
 /**
  * In memory only: the key was deleted, and a snapshot still needs what was there before. An entry of this type has no value; it is
  * in the table and in the index, and nobody but older snapshots and the writer of its key takes notice of it.

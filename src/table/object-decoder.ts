@@ -18,6 +18,8 @@ const SHARED_TEXT_BYTES_MAX = 256;
 /** The same for long strings of long values: ten of 100 characters take 145 ns together, 435 ns each by itself. */
 const LONG_TEXT_BYTES_MAX = 4096;
 const SHARED_PART = 16;
+/** A part of a string that is shorter than this is made a copy by V8. */
+const COPIED_BYTES_BELOW = 13;
 const HIGH_BITS = 0x8080_8080 | 0;
 /** Up to here looking at every byte beats leaving it to the runtime. */
 const LOOP_BYTES_MAX = 48;
@@ -61,6 +63,7 @@ export class ObjectDecoder {
   #length = 0;
   #depth = 0;
   #failed = false;
+  #isAscii = false;
   /** All bytes of the value as Latin-1, once a string has asked for it. */
   #text = '';
 
@@ -73,8 +76,12 @@ export class ObjectDecoder {
     this.#view = memory.view;
   }
 
-  /** Decodes the `length` bytes at word `from`, all of which are there. @returns the value, or UNKNOWN */
-  decode(memory: Memory, from: number, length: number): unknown {
+  /**
+   * Decodes the `length` bytes at word `from`, all of which are there.
+   * @param isAscii whether all characters of all strings are known to be below U+0080
+   * @returns the value, or UNKNOWN
+   */
+  decode(memory: Memory, from: number, length: number, isAscii: boolean): unknown {
     const tag = memory.bytes[from * 4];
     if (tag < FIRST_STRUCTURE || (tag >= FIRST_STRUCTURE + STRUCTURES_MAX && (tag & 0xf0) !== 0x90 && tag !== 0xdc)) return UNKNOWN;
     this.#bytes = memory.bytes;
@@ -86,6 +93,7 @@ export class ObjectDecoder {
     this.#length = length;
     this.#depth = 0;
     this.#failed = false;
+    this.#isAscii = isAscii;
     this.#text = '';
     const value = this.next();
     return this.#failed || this.#at !== length ? UNKNOWN : value;
@@ -188,9 +196,13 @@ export class ObjectDecoder {
     const end = start + length;
     if (end > this.#length) return this.#fail();
     this.#at = end;
+    if (this.#isAscii) {
+      const shares = this.#length <= LONG_TEXT_BYTES_MAX && (length < COPIED_BYTES_BELOW || length * SHARED_PART >= this.#length);
+      return shares || this.#length <= SHARED_TEXT_BYTES_MAX ? this.#slice(start, end) : bytes.latin1Slice(base + start, base + end);
+    }
     if (length > LOOP_BYTES_MAX) {
       const shares = this.#length <= LONG_TEXT_BYTES_MAX && length * SHARED_PART >= this.#length;
-      return shares && this.#isAscii(start, end) ? this.#slice(start, end) : bytes.utf8Slice(base + start, base + end);
+      return shares && this.#holdsAscii(start, end) ? this.#slice(start, end) : bytes.utf8Slice(base + start, base + end);
     }
     let seen = 0;
     for (let i = base + start; i < base + end; i++) seen |= bytes[i];
@@ -205,7 +217,7 @@ export class ObjectDecoder {
   }
 
   /** By words: the first and the last may hold bytes that do not belong, and are looked at by bytes. */
-  #isAscii(start: number, end: number): boolean {
+  #holdsAscii(start: number, end: number): boolean {
     const bytes = this.#bytes;
     const base = this.#base;
     const words = this.#words;

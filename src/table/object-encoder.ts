@@ -57,6 +57,8 @@ export class ObjectEncoder {
   /** The value encoded last lies at the start. */
   readonly words: Int32Array;
   readonly bytes: Buffer;
+  /** Whether all characters of all strings of the value encoded last are below U+0080. */
+  isAscii = true;
   readonly #view: DataView;
   #root = new Node();
   #known = 0;
@@ -79,6 +81,7 @@ export class ObjectEncoder {
     if (this.#busy) return 0;
     if (this.#misses >= MISSES_MAX && (++this.#misses & (RETRY_EVERY - 1)) !== 0) return 0;
     this.#busy = true;
+    this.isAscii = true;
     this.#at = 0;
     try {
       if (this.#write(value, 0)) {
@@ -225,7 +228,10 @@ export class ObjectEncoder {
     const head = length < 0x20 ? 1 : length < 0x100 ? 2 : 3;
     const written = bytes.utf8Write(value, at + head, BUFFER_BYTES - at - head);
     // msgpackr keeps lone surrogates, where UTF-8 cannot.
-    if (written !== length && !(value as string & { isWellFormed(): boolean }).isWellFormed()) return 0;
+    if (written !== length) {
+      if (!(value as string & { isWellFormed(): boolean }).isWellFormed()) return 0;
+      this.isAscii = false;
+    }
     const wanted = written < 0x20 ? 1 : written < 0x100 ? 2 : 3;
     if (wanted !== head) bytes.copyWithin(at + wanted, at + head, at + head + written);
     if (wanted === 1) {

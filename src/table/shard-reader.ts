@@ -111,6 +111,7 @@ export class ShardReader {
   keyFlags = 0;
   #packedBytes: Buffer;
   #packedLength = 0;
+  #packedIsAscii = false;
   /** Whose leaf leads to the entry being read, if it came from the index. */
   #cursor: IndexCursor | undefined;
   /** When the entry last captured expires, in ms; 0 for never. */
@@ -334,7 +335,7 @@ export class ShardReader {
     const bytes = this.#packedBytes;
     // Lets go of a large copy.
     this.#packedBytes = this.scratch.read.bytes;
-    return this.codec.decodeMsgpack(bytes, this.#packedLength);
+    return this.codec.decodeMsgpack(bytes, this.#packedLength, this.#packedIsAscii);
   }
 
   /**
@@ -365,13 +366,17 @@ export class ShardReader {
       if (this.#cursor !== undefined && !this.#cursor.isCurrent()) return TORN;
     }
     const start = at * 4;
-    switch ((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) {
-      case E.TYPE_MSGPACK: {
+    const type = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
+    switch (type) {
+      case E.TYPE_MSGPACK:
+      case E.TYPE_ASCII_MSGPACK: {
+        const isAscii = type === E.TYPE_ASCII_MSGPACK;
         if (length <= IN_PLACE_DECODE_BYTES_MAX) {
-          const value = this.codec.decodeInPlace(this.region, at, length);
+          const value = this.codec.decodeInPlace(this.region, at, length, isAscii);
           if (value !== UNKNOWN) return value;
         }
         this.#packedLength = length;
+        this.#packedIsAscii = isAscii;
         // An attempt that failed may have left a buffer of its own here.
         this.#packedBytes = this.scratch.read.bytes;
         if (length <= INLINE_VALUE_BYTES_MAX) {

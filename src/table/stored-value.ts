@@ -30,9 +30,10 @@ export function decodeStored(
   const end = start + length;
   switch (type) {
     case E.TYPE_MSGPACK:
-      if (length > INLINE_VALUE_BYTES_MAX) return codec.decodeMsgpack(Buffer.from(bytes.subarray(start, end)), length);
+    case E.TYPE_ASCII_MSGPACK:
+      if (length > INLINE_VALUE_BYTES_MAX) return codec.decodeMsgpack(Buffer.from(bytes.subarray(start, end)), length, false);
       bytes.copy(scratch.read.bytes, 0, start, end);
-      return codec.decodeMsgpack(scratch.read.bytes, length);
+      return codec.decodeMsgpack(scratch.read.bytes, length, type === E.TYPE_ASCII_MSGPACK);
     case E.TYPE_ASCII:
       return bytes.latin1Slice(start, end);
     case E.TYPE_UTF8:

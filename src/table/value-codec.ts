@@ -49,6 +49,7 @@ export class ValueCodec {
   #depth = 0;
   #packedStart = 0;
   #packedEnd = 0;
+  #packedType = E.TYPE_MSGPACK;
 
   constructor(
     readonly scratch: Scratch,
@@ -91,6 +92,7 @@ export class ValueCodec {
         this.#packed = this.#encoder.bytes;
         this.#packedStart = 0;
         this.#packedEnd = length;
+        this.#packedType = this.#encoder.isAscii ? E.TYPE_ASCII_MSGPACK : E.TYPE_MSGPACK;
         return;
       }
     }
@@ -105,6 +107,7 @@ export class ValueCodec {
       // A pack that has saved a new structure returns a view of just the value instead of the whole buffer.
       this.#packedStart = packed.start ?? 0;
       this.#packedEnd = packed.end ?? packed.length;
+      this.#packedType = E.TYPE_MSGPACK;
       if (maybeIllFormed(packed.subarray(this.#packedStart, this.#packedEnd))) refuseIllFormed(value);
     } catch (error) {
       throw packError(error, value);
@@ -194,7 +197,7 @@ export class ValueCodec {
     const packed = this.#packed;
     const from = this.#packedStart;
     const length = this.#packedEnd - from;
-    scratch.valueType = E.TYPE_MSGPACK;
+    scratch.valueType = this.#packedType;
     scratch.valueLength = length;
     if (length > INLINE_VALUE_BYTES_MAX) {
       scratch.valueBytes = packed.subarray(from, from + length);
@@ -225,17 +228,18 @@ export class ValueCodec {
   /**
    * Decodes msgpack where it lies, in a region: of use only if the shard's version is the same afterwards.
    * @param from word at which it begins; all `length` bytes are in the region
+   * @param isAscii whether its type is TYPE_ASCII_MSGPACK
    * @returns the value, or UNKNOWN when it has to be copied out and decoded by `decodeMsgpack`
    */
-  decodeInPlace(region: Memory, from: number, length: number): unknown {
-    return this.#decoder.decode(region, from, length);
+  decodeInPlace(region: Memory, from: number, length: number, isAscii: boolean): unknown {
+    return this.#decoder.decode(region, from, length, isAscii);
   }
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */
-  decodeMsgpack(bytes: Buffer, length: number): unknown {
+  decodeMsgpack(bytes: Buffer, length: number, isAscii: boolean): unknown {
     const { read } = this.scratch;
     if (bytes === read.bytes) {
-      const value = this.#decoder.decode(read, 0, length);
+      const value = this.#decoder.decode(read, 0, length, isAscii);
       if (value !== UNKNOWN) return value;
     }
     return (this.#packr as LengthUnpackr).unpack(bytes, length);

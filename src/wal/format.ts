@@ -9,8 +9,8 @@ import { FlashVectorError } from '../base/errors.js';
 import type { Checksum } from '../platform/checksum.js';
 import { readCount as readLsn, sealPage, verifyPage, writeCount as writeLsn, type PageKind } from '../platform/page.js';
 
-/** Version 2: values may begin with a moment of expiry (docs/format.md). */
-export const FORMAT_VERSION = 2;
+/** Version 3: values of type 11, msgpack whose strings are ASCII (docs/format.md has the history). */
+export const FORMAT_VERSION = 3;
 const FORMAT_OLDEST = 1;
 /** The identity file is as it was. */
 const IDENTITY_VERSION = 1;

@@ -46,7 +46,7 @@ async function makeExample(folder: string): Promise<Buffer> {
 void t.test('the worked example of docs/format.md', async (t) => {
   const folder = tempFolder(t);
   const written = await makeExample(folder);
-  t.equal(FORMAT_VERSION, 2, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+  t.equal(FORMAT_VERSION, 3, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
   const header = example('### Segment header, worked');
   const frame = example('### Frame, worked');
   const identity = example('### Identity file, worked');
@@ -83,7 +83,7 @@ void t.test('the worked example of a checkpoint', async (t) => {
   const manifest = decodeManifest(checksum, fs.readFileSync(file), STORE_ID, 1, file);
   const fixed = encodeManifest(checksum, { ...manifest, createdMs: 1_700_000_000_000 });
   t.equal(fixed.toString('hex'), example('### Manifest, worked').toString('hex'));
-  t.equal(fixed.readUInt32LE(16), 2, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
+  t.equal(fixed.readUInt32LE(16), 3, 'a new version needs a new example, a new golden store and a line in CHANGELOG.md');
 });
 
 void t.test('the golden store with a checkpoint opens', async (t) => {
@@ -119,19 +119,53 @@ void t.test('the golden stores of version 2 open', async (t) => {
   }
 });
 
-void t.test('a store of version 1 goes on in a segment of version 2', async (t) => {
-  const folder = tempFolder(t);
-  fs.cpSync(path.join(root, 'test/golden/store-v1'), folder, { recursive: true });
-  const before = fs.readFileSync(path.join(folder, '000000000001.wal'));
-  const db = await open(folder, { walSegmentBytes: 65_536 });
-  await db.put('new', 'value', { ttl: 100_000 });
-  await db.close();
-  t.same(fs.readFileSync(path.join(folder, '000000000001.wal')), before, 'the old segment is as it was');
-  t.equal(fs.readFileSync(path.join(folder, '000000000002.wal')).readUInt32LE(16), 2);
-  const again = await open(folder, { walSegmentBytes: 65_536 });
-  t.equal(again.get('hello'), 'world');
-  t.equal(again.get('new'), 'value');
-  await again.close();
+void t.test('the golden stores of version 3 open', async (t) => {
+  const typed = Buffer.from('07000b', 'hex');
+  for (const name of ['store-v3', 'store-v3-checkpoint']) {
+    const folder = tempFolder(t);
+    fs.cpSync(path.join(root, 'test/golden', name), folder, { recursive: true });
+    const hasCheckpoint = name !== 'store-v3';
+    const written = fs.readFileSync(path.join(folder, hasCheckpoint ? '000000000001-000.part' : '000000000001.wal'));
+    t.ok(written.includes(Buffer.concat([typed, Buffer.from([hasCheckpoint ? 0 : 1])])), 'a value of type 11 under a key of 7 bytes');
+    const db = await open(folder, { walSegmentBytes: 65_536 });
+    t.same(db.get('object0'), { id: 0, name: 'zero', nested: { list: [] } });
+    t.same(
+      db.get('object1'),
+      hasCheckpoint ? { id: 11, name: 'after', nested: { list: ['c'] } } : { id: 1, name: 'one', nested: { list: ['a', 'b'] } },
+    );
+    t.same(db.get('object2'), hasCheckpoint ? undefined : { id: 2, name: 'two', nested: { list: [1, 2, 3] } });
+    t.same(db.get('foreign'), { id: 3, name: 'drei ž', nested: { list: ['🐎'] } });
+    t.same(
+      db.get('record'),
+      Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`field${i}`, String.fromCharCode(97 + i).repeat(100)])),
+    );
+    t.equal(db.getEntry('far')?.expiresAt, 8e15);
+    t.equal(db.get('gone'), undefined);
+    t.equal(db.size, hasCheckpoint ? 9 : 10);
+    await db.close();
+  }
+});
+
+void t.test('stores of versions 1 and 2 go on in a segment of version 3', async (t) => {
+  for (const name of ['store-v1', 'store-v2']) {
+    const folder = tempFolder(t);
+    fs.cpSync(path.join(root, 'test/golden', name), folder, { recursive: true });
+    const before = fs.readFileSync(path.join(folder, '000000000001.wal'));
+    const db = await open(folder, { walSegmentBytes: 65_536 });
+    await db.put('new', 'value', { ttl: 100_000 });
+    const objects = ['u', 'v', 'w', 'x', 'y', 'z'].map((text) => ({ text }));
+    for (const object of objects) await db.put(object.text, object);
+    await db.close();
+    t.same(fs.readFileSync(path.join(folder, '000000000001.wal')), before, 'the old segment is as it was');
+    const next = fs.readFileSync(path.join(folder, '000000000002.wal'));
+    t.equal(next.readUInt32LE(16), 3);
+    t.ok(next.includes(Buffer.from('01000b01', 'hex')), 'a value of type 11 under a key of 1 byte');
+    const again = await open(folder, { walSegmentBytes: 65_536 });
+    t.equal(again.get('hello'), 'world');
+    t.equal(again.get('new'), 'value');
+    for (const object of objects) t.same(again.get(object.text), object);
+    await again.close();
+  }
 });
 
 void t.test('headers survive encoding and decoding', (t) => {

@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
+import { TYPE_ASCII_MSGPACK, TYPE_MSGPACK } from '../../src/table/entry.js';
 import { ObjectDecoder, UNKNOWN } from '../../src/table/object-decoder.js';
 import { ObjectEncoder } from '../../src/table/object-encoder.js';
 import { Scratch } from '../../src/table/scratch.js';
@@ -62,19 +63,19 @@ function setUp() {
     saveStructures: (all: unknown) => structures.save(all as string[][]),
     shouldShareStructure: () => structures.shouldShare(),
   } as ConstructorParameters<typeof Packr>[0]);
-  const decode = (bytes: Uint8Array): unknown => {
+  const decode = (bytes: Uint8Array, isAscii = false): unknown => {
     // What the value before left behind must not matter.
     const { read } = scratch;
     read.bytes.fill(0xa5, 0, bytes.length + 64);
     read.bytes.set(bytes);
-    const value = decoder.decode(read, 0, bytes.length);
+    const value = decoder.decode(read, 0, bytes.length, isAscii);
     // Nor where it lies: here right at the end of some memory.
     const from = 5 + (bytes.length & 7);
     const buffer = new SharedArrayBuffer((from + Math.ceil(bytes.length / 4)) * 4);
     const memory = { words: new Int32Array(buffer), bytes: Buffer.from(buffer), view: new DataView(buffer) };
     memory.bytes.fill(0xa5);
     memory.bytes.set(bytes, from * 4);
-    if (!isDeepStrictEqual(decoder.decode(memory, from, bytes.length), value)) throw new Error('decoded otherwise in place');
+    if (!isDeepStrictEqual(decoder.decode(memory, from, bytes.length, isAscii), value)) throw new Error('decoded otherwise in place');
     return value;
   };
   return { structures, scratch, encoder, decoder, packr, decode };
@@ -105,10 +106,17 @@ const { value: anyValue } = fc.letrec((tie) => ({
 }));
 const structured = fc.oneof(fc.dictionary(name, anyValue, { maxKeys: 8, noNullPrototype: true }), fc.array(anyValue));
 
+/** Whether all characters of all strings in a value are below U+0080. */
+function isAscii(value: unknown): boolean {
+  if (typeof value === 'string') return [...value].every((character) => character < '\u0080');
+  return typeof value !== 'object' || value === null || Object.values(value).every(isAscii);
+}
+
 void t.test('the same bytes as msgpackr, and the same value back, or left alone', async (t) => {
   const seed = testSeed(t);
   let encoded = 0;
   let decoded = 0;
+  let plain = 0;
   fc.assert(
     fc.property(structured, (value) => {
       const { packr, encoder, decode } = setUp();
@@ -117,6 +125,11 @@ void t.test('the same bytes as msgpackr, and the same value back, or left alone'
       if (length !== 0) {
         encoded++;
         if (!packed.equals(encoder.bytes.subarray(0, length))) return false;
+        if (encoder.isAscii !== isAscii(value)) return false;
+        if (encoder.isAscii) {
+          plain++;
+          if (!isDeepStrictEqual(decode(packed, true), packr.unpack(packed))) return false;
+        }
       }
       const back = decode(packed);
       if (back === UNKNOWN) return true;
@@ -127,6 +140,7 @@ void t.test('the same bytes as msgpackr, and the same value back, or left alone'
   );
   t.ok(encoded > 1000, `encoded ${encoded} of 3000`);
   t.ok(decoded > 1000, `decoded ${decoded} of 3000`);
+  t.ok(plain > 300, `${plain} with nothing but ASCII`);
 });
 
 void t.test('bytes that look like thousands of arrays in each other, or like a number past the end, are left alone', (t) => {
@@ -164,7 +178,7 @@ void t.test('damaged bytes decode to something or to UNKNOWN, and never throw', 
     fc.property(fc.nat(packed.length - 1), fc.nat(255), fc.nat(packed.length), (at, byte, length) => {
       const damaged = Buffer.from(packed.subarray(0, length));
       if (at < length) damaged[at] = byte;
-      if (length > 0) decode(damaged);
+      if (length > 0) decode(damaged, (byte & 1) === 0);
       return true;
     }),
     { seed, numRuns: 5000 },
@@ -184,6 +198,8 @@ void t.test('strings of every length, ASCII and not, as field and as element', a
       if (used !== 0) t.ok(packed.equals(encoder.bytes.subarray(0, used)), `bytes of ${length} and ${end}`);
       else t.ok(s.length >= 2000, `encoded: ${length} and ${end}`);
       t.same(decode(packed), value, `value of ${length} and ${end}`);
+      if (used !== 0) t.equal(encoder.isAscii, end === 'x');
+      if (end === 'x') t.same(decode(packed, true), value, `value of ${length}, known to be ASCII`);
     }
   }
 });
@@ -202,6 +218,7 @@ void t.test('long strings side by side, one of them with a character that is not
       const value = { a: fill, b: odd, c: plain };
       const packed = Buffer.from(packr.pack(value));
       if (!isDeepStrictEqual(decode(packed), value)) t.fail(`${length} characters, place ${place}, behind ${fill.length}`);
+      if (place < 0 && !isDeepStrictEqual(decode(packed, true), value)) t.fail(`${length} characters, known to be ASCII`);
       checked++;
     }
   }
@@ -217,7 +234,7 @@ void t.test('who keeps one short string of a long value does not keep the value'
       // A sixteenth of the value would be 235 bytes.
       const value = { title: `title ${i} `.padEnd(100, 'x'), tag: `tag ${i} `.padEnd(20, 'x'), body: `${i} `.padEnd(3600, 'y') };
       const packed = i === 0 ? packShared(packr, encoder, value) : Buffer.from(packr.pack(value));
-      const back = decode(packed);
+      const back = decode(packed, (i & 1) === 0);
       if (back === UNKNOWN) t.fail('decoded by msgpackr');
       kept.push((back as { title: string }).title, (back as { tag: string }).tag);
     }
@@ -267,6 +284,34 @@ void t.test('the encoder comes back after a run of values that were not for it',
   while (encoder.encode({ a: 1 }) === 0) tries++;
   t.ok(tries <= 32, `after ${tries} values`);
   t.not(encoder.encode({ a: 2 }), 0);
+});
+
+void t.test('the type of a value says whether its strings are ASCII, whatever its getters write meanwhile', async (t) => {
+  const { structures, scratch } = setUp();
+  const codec = new ValueCodec(scratch, structures);
+  const typeOf = (value: unknown): number => {
+    codec.prepare(value);
+    scratch.keyLength = 0;
+    codec.place(value);
+    return scratch.valueType;
+  };
+  for (let i = 0; i < 3; i++) typeOf({ a: 'x', b: 'y' });
+  const nested = (value: string, inner: unknown): unknown => ({
+    a: 'x',
+    get b() {
+      typeOf(inner);
+      return value;
+    },
+  });
+  t.equal(typeOf({ a: 'x', b: 'y' }), TYPE_ASCII_MSGPACK);
+  t.equal(typeOf({ a: 'x', b: 'é' }), TYPE_MSGPACK);
+  t.equal(typeOf({ a: 'é', b: 'y' }), TYPE_MSGPACK);
+  t.equal(typeOf({ a: 'x', b: ['y', 'é'] }), TYPE_MSGPACK);
+  t.equal(typeOf(nested('y', { a: 'é', b: 'é' })), TYPE_ASCII_MSGPACK);
+  t.equal(typeOf(nested('é', { a: 'x', b: 'y' })), TYPE_MSGPACK);
+  // Left to msgpackr, which does not say.
+  t.equal(typeOf(new Map([['a', nested('é', { a: 'x', b: 'y' })]])), TYPE_MSGPACK);
+  t.equal(typeOf(new Map([['a', 'x']])), TYPE_MSGPACK);
 });
 
 void t.test('a getter that encodes, and one that throws', async (t) => {
