@@ -41,7 +41,7 @@ import { StoreReads } from './store-reads.js';
 import { Sublevel } from './sublevel.js';
 import { collectStats, statusName, type Stats, type Status } from './stats.js';
 import { TRANSACTION_RETRIES, runTransaction, type TransactionContext, type TransactionView } from './transaction.js';
-import { CONFLICT, DEFER, conflictError, isDeferred, type Condition } from './write-result.js';
+import { CONFLICT, DEFER, FIRST_PATIENCE_MS, conflictError, isDeferred, type Condition } from './write-result.js';
 import type { Writer } from './writer.js';
 
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
@@ -148,7 +148,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
   /** Writes what is in the scratch, or queues it. */
   #write(type: number, condition: Condition, durability: number): Promise<number> {
     const writer = this.#writer;
-    const lsn = writer.deferring ? DEFER : writer.tryWrite(type, condition, durability, 0);
+    const lsn = writer.deferring ? DEFER : writer.tryWrite(type, condition, durability, FIRST_PATIENCE_MS);
     if (isDeferred(lsn)) return this.#countConflict(writer.deferWrite(type, condition, durability), condition);
     if (lsn === CONFLICT) {
       this.counters[M.COUNTER_CONFLICTS]++;
@@ -226,7 +226,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
     counters[M.COUNTER_BYTES_WRITTEN] += batch.length * 4;
     for (let i = 0; i < batch.count; i++) counters[batch.typeOf(i) === OPERATION_PUT ? M.COUNTER_PUTS : M.COUNTER_DELETES]++;
     const writer = this.#writer;
-    const lsn = writer.deferring ? DEFER : writer.tryBatch(batch, durability, 0, guard);
+    const lsn = writer.deferring ? DEFER : writer.tryBatch(batch, durability, FIRST_PATIENCE_MS, guard);
     if (isDeferred(lsn)) return writer.defer(durability, (patienceMs) => writer.tryBatch(batch, durability, patienceMs, guard));
     if (lsn === CONFLICT) return Promise.reject(conflictError());
     return writer.acks.join(lsn, durability);
@@ -259,7 +259,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const writer = this.#writer;
       const result = { value: 0 };
       const copy = copyOfKey(key);
-      const lsn = writer.deferring ? DEFER : writer.tryIncrement(by, durability, 0, result);
+      const lsn = writer.deferring ? DEFER : writer.tryIncrement(by, durability, FIRST_PATIENCE_MS, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {
             encodeKey(core.scratch, copy);
@@ -288,7 +288,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const writer = this.#writer;
       const result = {} as { value: V };
       const run = (patienceMs: number): number => this.#modifications.tryUpdate(copy, fn, durability, patienceMs, result);
-      const lsn = writer.deferring ? DEFER : run(0);
+      const lsn = writer.deferring ? DEFER : run(FIRST_PATIENCE_MS);
       if (lsn === CONFLICT) return Promise.reject(conflictError());
       const acknowledged = isDeferred(lsn) ? writer.defer(durability, run) : writer.acks.join(lsn, durability);
       return acknowledged.then(() => result.value);
@@ -317,7 +317,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       const durability = options?.durability === undefined ? this.core.durability : DURABILITIES[options.durability];
       const writer = this.#writer;
       if (!writer.deferring) {
-        const lsn = this.#modifications.tryModify(key, fn as Modifier, durability, 0);
+        const lsn = this.#modifications.tryModify(key, fn as Modifier, durability, FIRST_PATIENCE_MS);
         if (lsn === 0) return Promise.resolve(0);
         if (lsn === CONFLICT) return Promise.reject(conflictError());
         if (!isDeferred(lsn)) return writer.acks.join(lsn, durability);
@@ -357,7 +357,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       encodeKey(core.scratch, key);
       this.counters[M.COUNTER_PUTS]++;
       const copy = copyOfKey(key);
-      const lsn = writer.deferring ? DEFER : writer.tryExpire(expiresMs, durability, 0, result);
+      const lsn = writer.deferring ? DEFER : writer.tryExpire(expiresMs, durability, FIRST_PATIENCE_MS, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {
             encodeKey(core.scratch, copy);

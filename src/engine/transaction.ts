@@ -31,7 +31,7 @@ import { RangeReader, checkRange, isInside, type Bounds, type Range } from './ra
 import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import { entryOf } from './snapshot.js';
 import type { Lease, Views } from './views.js';
-import { CONFLICT, DEFER, conflictError, isDeferred } from './write-result.js';
+import { CONFLICT, DEFER, FIRST_PATIENCE_MS, conflictError, isDeferred } from './write-result.js';
 import type { Guard } from './batch-writer.js';
 import type { Writer } from './writer.js';
 
@@ -468,7 +468,7 @@ function commit({ writer, durability, checkWritable }: TransactionContext, trans
   }
   checkWritable();
   const run = (patienceMs: number): number => writer.tryBatch(batch, durability, patienceMs, transaction);
-  const lsn = writer.deferring ? DEFER : run(0);
+  const lsn = writer.deferring ? DEFER : run(FIRST_PATIENCE_MS);
   if (isDeferred(lsn)) return writer.defer(durability, run);
   transaction.recycle();
   if (lsn === CONFLICT) return Promise.reject(conflictError());

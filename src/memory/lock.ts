@@ -43,9 +43,9 @@ export function askGuardian(words: Int32Array, slot: number): void {
   guardians.get(words.buffer)?.(slot);
 }
 
-function sleepOn(words: Int32Array, lock: number, waiters: number, holder: number): void {
+function sleepOn(words: Int32Array, lock: number, waiters: number, holder: number, sleepMs: number): void {
   Atomics.store(words, waiters, 1);
-  Atomics.wait(words, lock, holder, SLEEP_MS);
+  Atomics.wait(words, lock, holder, sleepMs);
   if (Atomics.load(words, lock) === holder) guardians.get(words.buffer)?.(holder - 1);
 }
 
@@ -69,7 +69,7 @@ function acquireSlowly(words: Int32Array, lock: number, waiters: number, self: n
     if (holder === 0) continue;
     if (since === 0) since = performance.now();
     else checkWait(words, since, name, holder);
-    sleepOn(words, lock, waiters, holder);
+    sleepOn(words, lock, waiters, holder, SLEEP_MS);
   }
 }
 
@@ -127,11 +127,12 @@ function drainReaders(words: Int32Array, shard: number, deadline: number): boole
       // Keeps the loads above in the loop.
       Atomics.load(words, shard + L.SHARD_READERS);
     }
-    if (deadline === 0 || performance.now() > deadline) return false;
+    const left = deadline === 0 ? 0 : deadline - performance.now();
+    if (left <= 0) return false;
     for (let i = 0; i < L.READER_WORDS; i++) {
       const bits = Atomics.load(words, shard + L.SHARD_READERS + i);
       if (bits !== 0) {
-        Atomics.wait(words, shard + L.SHARD_READERS + i, bits, SLEEP_MS);
+        Atomics.wait(words, shard + L.SHARD_READERS + i, bits, Math.min(SLEEP_MS, left));
         const stay = bits & Atomics.load(words, shard + L.SHARD_READERS + i);
         if (stay !== 0) guardians.get(words.buffer)?.(i * 32 + 31 - Math.clz32(stay));
         break;
@@ -141,21 +142,31 @@ function drainReaders(words: Int32Array, shard: number, deadline: number): boole
 }
 
 /**
- * Takes a shard's lock for writing. With `patienceMs` 0 it spins for a few microseconds and never
- * sleeps; the caller then tries again later, from its event loop, with some patience: while it has
+ * Takes a shard's lock for writing. It spins for a few microseconds; with `patienceMs` 0 it never
+ * sleeps, otherwise for some so many milliseconds. The caller then tries again later, from its event loop, with more patience: while it has
  * the writer word no new reader comes in, so it gets through however many there are.
  */
 export function tryAcquireWrite(words: Int32Array, shard: number, self: number, patienceMs: number): boolean {
   const lock = shard + L.SHARD_LOCK;
-  const deadline = patienceMs === 0 ? 0 : performance.now() + patienceMs;
-  while (!tryAcquire(words, lock, self)) {
-    if (deadline === 0 || performance.now() > deadline) return false;
-    const holder = Atomics.load(words, lock);
-    if (holder === 0) continue;
-    sleepOn(words, lock, shard + L.SHARD_LOCK_WAITERS, holder);
+  if (tryAcquire(words, lock, self)) {
+    if (!readersPresent(words, shard)) return true;
+  } else if (patienceMs === 0 || !awaitWriter(words, shard, self, patienceMs)) {
+    return false;
   }
-  if (!readersPresent(words, shard) || drainReaders(words, shard, deadline)) return true;
+  if (drainReaders(words, shard, patienceMs === 0 ? 0 : performance.now() + patienceMs)) return true;
   releaseWrite(words, shard);
+  return false;
+}
+
+/** Sleeps while the writer word is taken, at least once and for some `patienceMs`. @returns whether this thread has it now */
+function awaitWriter(words: Int32Array, shard: number, self: number, patienceMs: number): boolean {
+  const lock = shard + L.SHARD_LOCK;
+  const deadline = performance.now() + patienceMs;
+  do {
+    const holder = Atomics.load(words, lock);
+    if (holder !== 0) sleepOn(words, lock, shard + L.SHARD_LOCK_WAITERS, holder, Math.min(SLEEP_MS, patienceMs));
+    if (tryAcquire(words, lock, self)) return true;
+  } while (performance.now() <= deadline);
   return false;
 }
 
@@ -190,7 +201,7 @@ export function acquireRead(words: Int32Array, shard: number, slot: number): voi
     if (holder === 0) continue;
     if (since === 0) since = performance.now();
     else checkWait(words, since, 'shard', holder);
-    sleepOn(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS, holder);
+    sleepOn(words, shard + L.SHARD_LOCK, shard + L.SHARD_LOCK_WAITERS, holder, SLEEP_MS);
   }
 }
 
