@@ -75,8 +75,8 @@ export interface CheckpointBase {
 }
 
 const LOOK_MS = 250;
-/** A quarter of a segment of the usual size: with what is written while a checkpoint runs, a small store's log stays within two. */
-const LOG_BYTES_MIN = 16 * 1024 * 1024;
+/** Half a segment of the usual size: with what is written while a checkpoint runs, a small store's log stays within two, as it does with a quarter. */
+const LOG_BYTES_MIN = 32 * 1024 * 1024;
 /** Entries for which a part of their own pays. */
 const PART_ENTRIES = 50_000;
 const PARTS_MIN = 4;
