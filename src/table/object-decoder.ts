@@ -101,14 +101,17 @@ export class ObjectDecoder {
 
   /** The value at the current place. Called by compiled readers. */
   next(): unknown {
+    const at = this.#at;
+    if (at >= this.#length) return this.#fail();
     const bytes = this.#bytes;
     const base = this.#base;
-    const tag = bytes[base + this.#at++];
+    const tag = bytes[base + at];
+    this.#at = at + 1;
     if (tag < 0x80) return tag < FIRST_STRUCTURE ? tag : this.#object(tag - FIRST_STRUCTURE);
     if (tag >= 0xe0) return tag - 0x100;
     if (tag >= 0xa0 && tag < 0xc0) return this.#string(tag & 0x1f);
     if (tag < 0xa0) return tag >= 0x90 ? this.#array(tag & 0xf) : this.#fail();
-    const at = this.#at;
+    const from = base + at + 1;
     switch (tag) {
       case 0xc0:
         return null;
@@ -117,56 +120,50 @@ export class ObjectDecoder {
       case 0xc3:
         return true;
       case 0xcb:
-        if (at + 8 > this.#length) return this.#fail();
-        this.#at = at + 8;
-        return this.#view.getFloat64(base + at);
+        return this.#skip(8) ? this.#view.getFloat64(from) : undefined;
       case 0xcc:
-        this.#at = at + 1;
-        return bytes[base + at];
+        return this.#skip(1) ? bytes[from] : undefined;
       case 0xcd:
-        this.#at = at + 2;
-        return (bytes[base + at] << 8) | bytes[base + at + 1];
+        return this.#skip(2) ? (bytes[from] << 8) | bytes[from + 1] : undefined;
       case 0xce:
-        if (at + 4 > this.#length) return this.#fail();
-        this.#at = at + 4;
-        return this.#view.getUint32(base + at);
+        return this.#skip(4) ? this.#view.getUint32(from) : undefined;
       case 0xd0:
-        this.#at = at + 1;
-        return (bytes[base + at] << 24) >> 24;
+        return this.#skip(1) ? this.#view.getInt8(from) : undefined;
       case 0xd1:
-        this.#at = at + 2;
-        return ((bytes[base + at] << 24) >> 16) | bytes[base + at + 1];
+        return this.#skip(2) ? this.#view.getInt16(from) : undefined;
       case 0xd2:
-        if (at + 4 > this.#length) return this.#fail();
-        this.#at = at + 4;
-        return this.#view.getInt32(base + at);
+        return this.#skip(4) ? this.#view.getInt32(from) : undefined;
       case 0xd4:
-        this.#at = at + 2;
-        return bytes[base + at] === 0 && bytes[base + at + 1] === 0 ? undefined : this.#fail();
+        return this.#skip(2) && bytes[from] === 0 && bytes[from + 1] === 0 ? undefined : this.#fail();
       case 0xd9:
-        this.#at = at + 1;
-        return this.#string(bytes[base + at]);
+        return this.#skip(1) ? this.#string(bytes[from]) : undefined;
       case 0xda:
-        this.#at = at + 2;
-        return this.#string((bytes[base + at] << 8) | bytes[base + at + 1]);
+        return this.#skip(2) ? this.#string((bytes[from] << 8) | bytes[from + 1]) : undefined;
       case 0xdc:
-        this.#at = at + 2;
-        return this.#array((bytes[base + at] << 8) | bytes[base + at + 1]);
+        return this.#skip(2) ? this.#array((bytes[from] << 8) | bytes[from + 1]) : undefined;
       default:
         return this.#fail();
     }
   }
 
+  /** Goes on behind so many bytes. @returns whether the value has them; it is not one for this decoder otherwise */
+  #skip(bytes: number): boolean {
+    const at = this.#at + bytes;
+    if (at > this.#length) this.#fail();
+    else this.#at = at;
+    return !this.#failed;
+  }
+
   #fail(): undefined {
     this.#failed = true;
-    // What is left to read is no more than has been read: nothing goes on from a place that is wrong.
+    // Nothing is left: whoever is at work on what this is a part of fails at the next value, too.
     this.#at = this.#length;
     return undefined;
   }
 
   #object(number: number): unknown {
     const read = number < this.#readers.length ? this.#readers[number] : this.#learn(number);
-    if (read === undefined || this.#at > this.#length || this.#depth === DEPTH_MAX) return this.#fail();
+    if (read === undefined || this.#depth === DEPTH_MAX) return this.#fail();
     this.#depth++;
     const object = read();
     this.#depth--;
@@ -184,7 +181,7 @@ export class ObjectDecoder {
     if (length > this.#length - this.#at || this.#depth === DEPTH_MAX) return this.#fail();
     this.#depth++;
     const array: unknown[] = [];
-    for (let i = 0; i < length; i++) array.push(this.next());
+    for (let i = 0; i < length && !this.#failed; i++) array.push(this.next());
     this.#depth--;
     return array;
   }

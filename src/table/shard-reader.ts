@@ -4,7 +4,7 @@
  * Reads are optimistic: load the version, look up, copy the value out, load the version again; equal
  * and even means that no writer was inside. After OPTIMISTIC_ATTEMPTS the reader takes the lock.
  * What is read meanwhile may be torn, so it is bounds-checked, and copied to private memory, which msgpackr decodes
- * only after the version has been found unchanged. Our own decoder takes any bytes, so it does its work before.
+ * only after the version has been found unchanged. Our own decoder takes any bytes, so it does its work before where all strings are ASCII.
  */
 
 import { assert } from '../base/errors.js';
@@ -47,8 +47,7 @@ const CHECKED_COPY_BYTES = 4096;
 const CHAIN_MAX = 100_000;
 /** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
 export const WORD_COPY_MAX = 64;
-
-/** Up to here msgpack is decoded where it lies, and whatever is torn is found out about afterwards; longer values are copied out first. */
+/** Up to here ASCII msgpack is decoded where it lies, and whatever is torn is found out about afterwards; longer values are copied out first. */
 const IN_PLACE_DECODE_BYTES_MAX = 4096;
 
 /** A value captured as msgpack bytes, still to be decoded. */
@@ -331,6 +330,17 @@ export class ShardReader {
     }
   }
 
+  /**
+   * Private memory with `length` bytes of the region at its start. V8's UTF-8 decoder, which reads its input twice, runs past its ends when the bytes change
+   * meanwhile; only Latin-1 and UTF-16 may be read from a region.
+   */
+  #copyForDecoding(start: number, length: number): Buffer {
+    if (length > INLINE_VALUE_BYTES_MAX) return copyOut(this.region.bytes, start, length);
+    const { bytes } = this.scratch.read;
+    this.region.bytes.copy(bytes, 0, start, start + length);
+    return bytes;
+  }
+
   protected decode(): unknown {
     const bytes = this.#packedBytes;
     // Lets go of a large copy.
@@ -371,25 +381,27 @@ export class ShardReader {
       case E.TYPE_MSGPACK:
       case E.TYPE_ASCII_MSGPACK: {
         const isAscii = type === E.TYPE_ASCII_MSGPACK;
-        if (length <= IN_PLACE_DECODE_BYTES_MAX) {
-          const value = this.codec.decodeInPlace(this.region, at, length, isAscii);
+        if (isAscii && length <= IN_PLACE_DECODE_BYTES_MAX) {
+          const value = this.codec.decodeInPlace(this.region, at, length);
           if (value !== UNKNOWN) return value;
         }
         this.#packedLength = length;
         this.#packedIsAscii = isAscii;
         // An attempt that failed may have left a buffer of its own here.
         this.#packedBytes = this.scratch.read.bytes;
-        if (length <= INLINE_VALUE_BYTES_MAX) {
-          this.region.bytes.copy(this.scratch.read.bytes, 0, start, start + length);
-        } else {
-          this.#packedBytes = copyOut(this.region.bytes, start, length);
+        const count = wordsOf(length);
+        if (count > WORD_COPY_MAX) {
+          this.#packedBytes = this.#copyForDecoding(start, length);
+          return PACKED;
         }
+        const into = this.scratch.read.words;
+        for (let i = 0; i < count; i++) into[i] = words[at + i];
         return PACKED;
       }
       case E.TYPE_ASCII:
         return this.region.bytes.latin1Slice(start, start + length);
       case E.TYPE_UTF8:
-        return this.region.bytes.utf8Slice(start, start + length);
+        return this.#copyForDecoding(start, length).utf8Slice(0, length);
       case E.TYPE_UTF16:
         return this.region.bytes.ucs2Slice(start, start + length);
       case E.TYPE_UINT8_ARRAY: {
@@ -509,8 +521,9 @@ export class ShardReader {
       value = this.decode();
     }
     if (value === TORN) return false;
+    const key = this.#copyForDecoding(keyStart, keyEnd - keyStart);
     into.push({
-      key: decodeKey(this.region.bytes, keyStart, keyEnd, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys),
+      key: decodeKey(key, 0, keyEnd - keyStart, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys),
       value,
       lsn,
     });

@@ -6,7 +6,8 @@
  * plain objects and arrays of known structure, is done without it, to the same bytes (object-encoder.ts,
  * object-decoder.ts).
  *
- * Both only ever see private memory: the scratch to decode from, a buffer of their own to encode into.
+ * msgpackr only ever sees private memory: the scratch to decode from, a buffer of its own to encode into. So does our encoder; our decoder reads
+ * from a region, too, where all strings are ASCII (`decodeInPlace`).
  */
 
 import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
@@ -226,13 +227,12 @@ export class ValueCodec {
   }
 
   /**
-   * Decodes msgpack where it lies, in a region: of use only if the shard's version is the same afterwards.
+   * Decodes msgpack of TYPE_ASCII_MSGPACK where it lies, in a region: of use only if the shard's version is the same afterwards.
    * @param from word at which it begins; all `length` bytes are in the region
-   * @param isAscii whether its type is TYPE_ASCII_MSGPACK
    * @returns the value, or UNKNOWN when it has to be copied out and decoded by `decodeMsgpack`
    */
-  decodeInPlace(region: Memory, from: number, length: number, isAscii: boolean): unknown {
-    return this.#decoder.decode(region, from, length, isAscii);
+  decodeInPlace(region: Memory, from: number, length: number): unknown {
+    return this.#decoder.decode(region, from, length, true);
   }
 
   /** Decodes msgpack. `bytes` is private memory, with the value at its start. */

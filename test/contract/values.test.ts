@@ -159,6 +159,54 @@ void t.test('a getter of a value may use the store', async (t) => {
   await db.close();
 });
 
+void t.test('objects with and without characters past ASCII, of every size, on every way that reads them', async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder, { walSegmentBytes: 65_536 * 4 });
+  // The structure is shared, and known to the encoder, after some.
+  for (let i = 0; i < 6; i++) await db.put('warm', { text: 'x', more: [i] });
+  const written = new Map<string, unknown>();
+  for (const length of [0, 1, 12, 13, 31, 32, 48, 49, 240, 255, 256, 257, 1000, 4080, 4096, 5000, 16_000, 70_000]) {
+    for (const [name, end] of Object.entries({ plain: 'y', latin: 'é', far: '🐎' })) {
+      written.set(`${name}${length}`, { text: 'x'.repeat(length) + end, more: [length, end, 'z'.repeat(20)] });
+      written.set(`${name}${length}s`, 'x'.repeat(length) + end);
+    }
+  }
+  const since = await db.put('begin', 0);
+  for (const [key, value] of written) await db.put(key, value);
+  const snapshot = db.snapshot();
+  for (const key of written.keys()) await db.put(key, 0);
+  for (const [key, value] of written) if (!isDeepStrictEqual(snapshot.get(key), value)) t.fail(`${key} from a snapshot`);
+  for (const [key, value] of written) await db.put(key, value, { ttl: 1_000_000 });
+  let fed = 0;
+  for await (const change of db.changes({ since })) {
+    if (change.type === 'put' && change.value !== 0) {
+      if (!isDeepStrictEqual(change.value, written.get(change.key as string))) t.fail(`${String(change.key)} from the feed`);
+      fed++;
+    }
+    if (fed === written.size * 2) break;
+  }
+  await db.transaction((tx) => {
+    for (const [key, value] of written) {
+      if (!isDeepStrictEqual(tx.get(key), value)) t.fail(`${key} in a transaction`);
+      tx.put(key, value);
+      if (!isDeepStrictEqual(tx.get(key), value)) t.fail(`${key} in a transaction that wrote it`);
+    }
+  });
+  const check = (store: typeof db, when: string): void => {
+    for (const [key, value] of written) if (!isDeepStrictEqual(store.get(key), value)) t.fail(`${key} ${when}`);
+    for (const [key, value] of store.entries({ gte: 'far', lt: 'plain~' }))
+      if (!isDeepStrictEqual(value, written.get(key as string))) t.fail(`${String(key)} in order, ${when}`);
+  };
+  check(db, 'from memory');
+  await db.checkpoint();
+  snapshot.close();
+  await db.close();
+  const again = await open(folder, { walSegmentBytes: 65_536 * 4 });
+  check(again, 'after a reopen');
+  await again.close();
+  t.equal(written.size, 108);
+});
+
 void t.test('a lone surrogate inside a value is refused, never replaced', async (t) => {
   const db = await open(tempFolder(t));
   const bad = [

@@ -20,12 +20,14 @@ import { randomFrom, testSeed } from '../support/random.js';
 class Structures implements StructureStore {
   readonly countMax = 32;
   readonly all: string[][] = [];
+  loads = 0;
 
   get count(): number {
     return this.all.length;
   }
 
   load(): string[][] {
+    this.loads++;
     return this.all.map((names) => [...names]);
   }
 
@@ -151,6 +153,9 @@ void t.test('bytes that look like thousands of arrays in each other, or like a n
   const nested = (depth: number): Buffer => Buffer.concat([Buffer.alloc(depth, 0x91), Buffer.from([7])]);
   t.same((decode(nested(64)) as unknown[]).flat(Infinity), [7]);
   t.equal(decode(nested(65)), UNKNOWN);
+  const objects = (depth: number): Buffer => Buffer.concat([Buffer.alloc(depth, 0x40), Buffer.from([7])]);
+  t.same(JSON.stringify(decode(objects(64))), `${'{"a":'.repeat(64)}7${'}'.repeat(64)}`);
+  t.equal(decode(objects(65)), UNKNOWN);
   // An array of one, and what says that a number of so many bytes follows.
   for (const tag of [0xcb, 0xcc, 0xcd, 0xce, 0xd0, 0xd1, 0xd2, 0xd4]) {
     for (let length = 0; length <= 8; length++)
@@ -160,6 +165,56 @@ void t.test('bytes that look like thousands of arrays in each other, or like a n
         `tag ${tag}, ${length} bytes`,
       );
   }
+  t.end();
+});
+
+/** An array that says it has as many elements as there are bytes, and what it ends with. */
+function endingWith(length: number, end: number): Buffer {
+  const bytes = Buffer.alloc(length, 1);
+  bytes[0] = 0xdc;
+  bytes.writeUInt16BE(length - 3, 1);
+  bytes[length - 1] = end;
+  return bytes;
+}
+
+void t.test('the head of a string as the last byte of a value, which may be the last of the memory', (t) => {
+  const { decode } = setUp();
+  for (const length of [8, 252, 256, 260, 1000, 4096]) {
+    for (const end of [0xd9, 0xda, 0xdc, 0xa1, 0x91]) {
+      t.equal(decode(endingWith(length, end)), UNKNOWN);
+      t.equal(decode(endingWith(length, end), true), UNKNOWN);
+    }
+  }
+  t.end();
+});
+
+void t.test('after the first thing that is wrong nothing more is read, least of all what lies behind the value', (t) => {
+  const { structures, decoder, packr, encoder } = setUp();
+  packShared(packr, encoder, { a: 1 });
+  const length = 4096;
+  const buffer = new SharedArrayBuffer(length + 64);
+  const memory = { words: new Int32Array(buffer), bytes: Buffer.from(buffer), view: new DataView(buffer) };
+  // Arrays in arrays, each as long as what is left; then what is no value; behind it, what looks like structures that nobody knows.
+  for (let i = 0, at = 0; i < 60; i++, at += 3) {
+    memory.bytes[at] = 0xdc;
+    memory.bytes.writeUInt16BE(length - at - 3, at + 1);
+  }
+  memory.bytes[180] = 0xc1;
+  memory.bytes.fill(0x5f, length);
+  structures.loads = 0;
+  const next = decoder.next.bind(decoder);
+  let steps = 0;
+  decoder.next = () => {
+    steps++;
+    return next();
+  };
+  t.equal(decoder.decode(memory, 0, length, true), UNKNOWN);
+  t.equal(structures.loads, 0);
+  t.equal(steps, 61);
+  // A structure that nobody knows is looked for once.
+  memory.bytes[180] = 0x5f;
+  t.equal(decoder.decode(memory, 0, length, true), UNKNOWN);
+  t.equal(structures.loads, 1);
   t.end();
 });
 
