@@ -24,6 +24,8 @@ import * as L from './layout.js';
 /** Loads of the lock word before sleeping: some 5 µs, more than any short section is held. */
 const SPINS = 400;
 const SLEEP_MS = 1;
+/** Sleeps shorter than SLEEP_MS, for threads that must not be kept: at least so far apart, so that a thread spends a tenth of its time in them at most. */
+const BRIEF_SLEEP_GAP_MS = 1;
 const LOCK_TIMEOUT_MS = 10_000;
 /** The same once the store has failed: the holder may be what failed it. */
 const LOCK_TIMEOUT_FAILED_MS = 50;
@@ -142,26 +144,40 @@ function drainReaders(words: Int32Array, shard: number, deadline: number): boole
 }
 
 /**
- * Takes a shard's lock for writing. It spins for a few microseconds; with `patienceMs` 0 it never
- * sleeps, otherwise for some so many milliseconds. The caller then tries again later, from its event loop, with more patience: while it has
- * the writer word no new reader comes in, so it gets through however many there are.
+ * Takes a shard's lock for writing. It spins for a few microseconds; with `patienceMs` 0 it never sleeps, otherwise for some so many milliseconds,
+ * but if that is less than SLEEP_MS, not within BRIEF_SLEEP_GAP_MS of the last time. The caller then tries again later, from its event loop, with more
+ * patience: while it has the writer word no new reader comes in, so it gets through however many there are.
  */
 export function tryAcquireWrite(words: Int32Array, shard: number, self: number, patienceMs: number): boolean {
-  const lock = shard + L.SHARD_LOCK;
-  if (tryAcquire(words, lock, self)) {
-    if (!readersPresent(words, shard)) return true;
-  } else if (patienceMs === 0 || !awaitWriter(words, shard, self, patienceMs)) {
-    return false;
+  let deadline = 0;
+  if (!tryAcquire(words, shard + L.SHARD_LOCK, self)) {
+    deadline = deadlineIn(patienceMs);
+    if (deadline === 0 || !awaitWriter(words, shard, self, deadline, patienceMs)) return false;
   }
-  if (drainReaders(words, shard, patienceMs === 0 ? 0 : performance.now() + patienceMs)) return true;
+  if (!readersPresent(words, shard)) return true;
+  if (deadline === 0) deadline = deadlineIn(patienceMs);
+  if (drainReaders(words, shard, deadline)) return true;
   releaseWrite(words, shard);
   return false;
 }
 
-/** Sleeps while the writer word is taken, at least once and for some `patienceMs`. @returns whether this thread has it now */
-function awaitWriter(words: Int32Array, shard: number, self: number, patienceMs: number): boolean {
+/** When this thread last began to sleep briefly. */
+let briefSleepMs = -Infinity;
+
+/** Until when to wait, or 0 for not at all: without patience, or when the last brief sleep was just now. */
+function deadlineIn(patienceMs: number): number {
+  if (patienceMs === 0) return 0;
+  const now = performance.now();
+  if (patienceMs < SLEEP_MS) {
+    if (now - briefSleepMs < BRIEF_SLEEP_GAP_MS) return 0;
+    briefSleepMs = now;
+  }
+  return now + patienceMs;
+}
+
+/** Sleeps while the writer word is taken, at least once. @returns whether this thread has it now */
+function awaitWriter(words: Int32Array, shard: number, self: number, deadline: number, patienceMs: number): boolean {
   const lock = shard + L.SHARD_LOCK;
-  const deadline = performance.now() + patienceMs;
   do {
     const holder = Atomics.load(words, lock);
     if (holder !== 0) sleepOn(words, lock, shard + L.SHARD_LOCK_WAITERS, holder, Math.min(SLEEP_MS, patienceMs));

@@ -10,6 +10,11 @@ const LOCK = SHARD + L.SHARD_LOCK;
 const SELF = 7;
 const OTHER = 9;
 
+/** A thread sleeps briefly once in a millisecond. */
+function pause(): void {
+  for (const since = performance.now(); performance.now() - since < 2;);
+}
+
 /** A control region whose lock is held by another thread, and what is slept meanwhile; `onSleep` is run instead of sleeping. */
 function held(
   t: Tap.Test,
@@ -38,6 +43,7 @@ void t.test('without patience nobody sleeps', (t) => {
 
 void t.test('the first try of a write sleeps a tenth of a millisecond, in which the holder comes to its end', (t) => {
   const { words, sleeps } = held(t, (own) => releaseWrite(own, SHARD));
+  pause();
   t.ok(tryAcquireWrite(words, SHARD, SELF, FIRST_PATIENCE_MS));
   t.same(sleeps, [{ at: LOCK, value: OTHER, ms: 0.1 }]);
   t.equal(words[LOCK], SELF);
@@ -45,8 +51,24 @@ void t.test('the first try of a write sleeps a tenth of a millisecond, in which 
   t.end();
 });
 
+void t.test('so brief a sleep does not come again within a millisecond', (t) => {
+  const { words, sleeps } = held(t, (own) => releaseWrite(own, SHARD));
+  pause();
+  const begun = performance.now();
+  let got = 0;
+  for (let i = 0; i < 1000; i++) {
+    words[LOCK] = OTHER;
+    if (tryAcquireWrite(words, SHARD, SELF, FIRST_PATIENCE_MS)) got++;
+  }
+  t.ok(got >= 1);
+  t.equal(sleeps.length, got);
+  t.ok(got <= performance.now() - begun + 1, `${got} sleeps`);
+  t.end();
+});
+
 void t.test('it gives up when the lock stays busy, and never sleeps for longer than that at a time', (t) => {
   const { words, sleeps } = held(t, () => undefined);
+  pause();
   t.notOk(tryAcquireWrite(words, SHARD, SELF, FIRST_PATIENCE_MS));
   t.ok(sleeps.length >= 1);
   t.ok(sleeps.every(({ ms }) => ms === 0.1));
@@ -68,14 +90,32 @@ void t.test('later tries sleep a millisecond at a time', (t) => {
   t.end();
 });
 
-void t.test('a reader that is inside is waited for as briefly, and the writer word is given back', (t) => {
+void t.test('a reader that is inside is waited for no longer, and the writer word is given back', (t) => {
   const { words, sleeps } = held(t, () => undefined);
   words[LOCK] = 0;
   words[SHARD + L.SHARD_READERS] = 1;
   t.notOk(tryAcquireWrite(words, SHARD, SELF, 0));
   t.equal(sleeps.length, 0);
+  pause();
   t.notOk(tryAcquireWrite(words, SHARD, SELF, FIRST_PATIENCE_MS));
   t.equal(words[LOCK], 0);
+  t.ok(sleeps.every(({ at, ms }) => at === SHARD + L.SHARD_READERS && ms <= FIRST_PATIENCE_MS));
+  sleeps.length = 0;
+  t.notOk(tryAcquireWrite(words, SHARD, SELF, 50));
+  t.equal(words[LOCK], 0);
   t.ok(sleeps.length >= 1);
+  t.ok(sleeps.every(({ ms }) => ms <= 1));
+  t.end();
+});
+
+void t.test('who has waited for the writer before still waits for the readers', (t) => {
+  const { words } = held(t, (own) => {
+    if (own[LOCK] !== OTHER) return;
+    own[SHARD + L.SHARD_READERS] = 1;
+    releaseWrite(own, SHARD);
+  });
+  t.notOk(tryAcquireWrite(words, SHARD, SELF, 50));
+  t.equal(words[LOCK], 0);
+  t.equal(words[SHARD + L.SHARD_READERS], 1);
   t.end();
 });
