@@ -75,7 +75,7 @@ export interface CheckpointBase {
 }
 
 const LOOK_MS = 250;
-/** Half a segment of the usual size: with what is written while a checkpoint runs, a small store's log stays within two, as it does with a quarter. */
+/** Half a segment of the usual size: a small store that is written as fast as one thread can, by turns of the event loop, takes no more space than with a quarter. */
 const LOG_BYTES_MIN = 32 * 1024 * 1024;
 /** Entries for which a part of their own pays. */
 const PART_ENTRIES = 50_000;

@@ -111,6 +111,26 @@ void t.test('an empty store, an unchanged store, several calls at once', async (
   await db.close();
 });
 
+void t.test('of a small store after 32 MiB of log, and not before', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  const reports: CheckpointReport[] = [];
+  db.on('checkpoint', (report) => reports.push(report));
+  const MIB = 1024 * 1024;
+  const write = async (mebibytes: number): Promise<void> => {
+    for (let i = 0; i < mebibytes * 16; i++) await db.put(`k${i % 10}`, Buffer.alloc(65_536, i));
+    await db.flush();
+  };
+  await write(30);
+  // Longer than the owner takes to look again.
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  t.equal(reports.length, 0);
+  t.ok((db.stats().checkpoints?.logBytes ?? 0) >= 30 * MIB);
+  const bySize = nextReport(db);
+  await write(4);
+  t.match(await bySize, { reason: 'log size', error: undefined });
+  await db.close();
+});
+
 void t.test('by the size of the log, and by time', async (t) => {
   const folder = tempFolder(t);
   const db = await open(folder, { walSegmentBytes: SEGMENT, checkpointLogBytes: 200_000, snapshotIntervalSeconds: 0 });
