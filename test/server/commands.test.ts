@@ -9,6 +9,18 @@ import { RespClient, encodeCommand, textOf, type Reply } from '../support/resp-c
 
 const bulk = (text: string): Reply => ({ bulk: text });
 
+void t.test('a saturating bit field takes the least of all integers for its own least, where Redis 7.0.15 takes its largest', async (t) => {
+  const { client } = await startNode(t);
+  const redis = await client();
+  for (const [field, least] of [
+    ['i8', -128],
+    ['i40', -549755813888],
+  ] as const) {
+    await redis.call('BITFIELD', 'bits', 'OVERFLOW', 'SAT', 'SET', field, 0, '-9223372036854775808');
+    t.same(await redis.call('BITFIELD', 'bits', 'GET', field, 0), [least]);
+  }
+});
+
 void t.test('what the library puts is read through RESP, and the other way round', async (t) => {
   const { node, client } = await startNode(t);
   const { db } = node;

