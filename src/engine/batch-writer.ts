@@ -12,10 +12,10 @@ import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
-import { ENTRY_HEADER_BYTES, IN_PLACE_BYTES_MAX } from '../table/entry.js';
 import { ABSENT } from '../table/hash-table.js';
 import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
+import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import type { Shard } from '../table/shard.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
@@ -24,11 +24,15 @@ import { CONFLICT, DEFER, DEFER_LOCK } from './write-result.js';
 
 /** What must hold, once all locks are taken, for a batch to be written. */
 export interface Guard {
-  /** Key hashes whose shards are locked beside those of the batch. */
-  readonly hashes: readonly number[];
+  /** Operations whose shards are locked beside those of the batch. */
+  readonly reads: EncodedBatch | undefined;
   readonly needsAllShards: boolean;
   holdsLocked(): boolean;
 }
+
+const START_OPERATIONS = 16;
+/** Room for operations that is kept from one batch to the next. */
+const KEPT_OPERATIONS = 16_384;
 
 /** Old versions that a write frees on its way, if they are needed no more: more than it can add. */
 export const RECLAIM_MAX = 4;
@@ -42,6 +46,13 @@ export class BatchWriter {
   readonly #wanted: Uint8Array;
   readonly #insertions: Int32Array;
   readonly #leastSlots: Int32Array;
+  /** Of the batch being written: the shards that are locked, in ascending order, and how many. */
+  readonly #locked: Shard[];
+  #lockedCount = 0;
+  /** Of the batch being written, by operation: units of what was taken for it, or 0, and of the entry that it overwrites where it is. */
+  #blocks = new Int32Array(START_OPERATIONS);
+  #notes = new Int32Array(START_OPERATIONS);
+  #entries = new Int32Array(START_OPERATIONS);
 
   constructor(core: Core, staged: StagedRecords) {
     this.#core = core;
@@ -51,6 +62,7 @@ export class BatchWriter {
     this.#wanted = new Uint8Array(core.shards.length);
     this.#insertions = new Int32Array(core.shards.length);
     this.#leastSlots = new Int32Array(core.shards.length);
+    this.#locked = [...core.shards];
   }
 
   /**
@@ -69,13 +81,14 @@ export class BatchWriter {
       copyBody(batch, region.bytes, region.words, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
     }
     let lsn = DEFER;
-    const locked = this.#lockShards(batch, guard, patienceMs);
+    let isLocked = false;
     try {
-      if (locked === undefined) return DEFER_LOCK;
-      lsn = guard !== undefined && !guard.holdsLocked() ? CONFLICT : this.#commitBatchLocked(batch, locked, staged, bytes, durability);
-      for (const shard of locked) if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
+      isLocked = this.#lockShards(batch, guard, patienceMs);
+      if (!isLocked) return DEFER_LOCK;
+      lsn = guard !== undefined && !guard.holdsLocked() ? CONFLICT : this.#commitLocked(batch, staged, bytes, durability);
+      for (let i = 0; i < this.#lockedCount; i++) if (this.#locked[i].hasVersions()) this.#locked[i].reclaimLocked(RECLAIM_MAX);
     } finally {
-      if (locked !== undefined) for (const shard of locked) releaseWrite(this.#words, shard.lockWord);
+      if (isLocked) this.#unlockShards();
       if (isStaged && lsn <= 0) core.staging.abandon(staged);
     }
     if (lsn > 0) core.ring.wakeLog(durability);
@@ -83,40 +96,66 @@ export class BatchWriter {
   }
 
   /** Logs and applies a batch, all of whose shards are locked. @param staged unit of the staged record, or 0 */
-  #commitBatchLocked(batch: EncodedBatch, locked: readonly Shard[], staged: number, bytes: number, durability: number): number {
-    const core = this.#core;
-    const { ring, index } = core;
+  #commitLocked(batch: EncodedBatch, staged: number, bytes: number, durability: number): number {
+    const { index } = this.#core;
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
-    const blocks: number[] = [];
-    const notes: number[] = [];
-    let at = NO_ROOM;
+    this.#prepareRoom(batch.count);
+    let lsn = DEFER;
     try {
-      this.#takeBlocks(batch, blocks, notes);
-      index?.lock();
+      const overwrites = this.#takeBlocks(batch);
+      // No key comes or goes, and no entry gets another place: the index stays as it is.
+      if (overwrites || index === undefined) {
+        lsn = this.#logAndApplyLocked(batch, overwrites, staged, bytes, durability, epoch);
+        return lsn;
+      }
+      index.lock();
       try {
-        if (index !== undefined) {
-          for (const shard of locked) index.pending.settleLocked(shard.index);
-          if (!this.#reserveIndexLocked(batch, index)) throw memoryFull();
-        }
-        at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
-        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
-        const low = ring.words[at + R.RECORD_LSN_LOW];
-        const high = ring.words[at + R.RECORD_LSN_HIGH];
-        if (staged !== 0) {
-          this.#staged.publish(at, staged, bytes, durability);
-        } else {
-          copyBody(batch, ring.bytes, ring.words, ring.bodyAt(at));
-          ring.publish(at, R.KIND_WRITE, durability);
-        }
-        this.#applyBatch(batch, locked, blocks, notes, low, high);
-        ring.applied();
-        return lsnFrom(low, high);
+        for (let i = 0; i < this.#lockedCount; i++) index.pending.settleLocked(this.#locked[i].index);
+        if (!this.#reserveIndexLocked(batch, index)) throw memoryFull();
+        lsn = this.#logAndApplyLocked(batch, false, staged, bytes, durability, epoch);
+        return lsn;
       } finally {
-        index?.unlock();
+        index.unlock();
       }
     } finally {
-      if (at < 0) this.#giveBlocks(batch, blocks, notes);
+      if (lsn <= 0) this.#giveBlocks(batch);
     }
+  }
+
+  #prepareRoom(count: number): void {
+    const kept = this.#blocks.length;
+    if (count > kept || (kept > KEPT_OPERATIONS && count <= KEPT_OPERATIONS)) {
+      let size = START_OPERATIONS;
+      while (size < count) size *= 2;
+      this.#blocks = new Int32Array(size);
+      this.#notes = new Int32Array(size);
+      this.#entries = new Int32Array(size);
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      this.#blocks[i] = 0;
+      this.#notes[i] = 0;
+    }
+  }
+
+  #logAndApplyLocked(batch: EncodedBatch, overwrites: boolean, staged: number, bytes: number, durability: number, epoch: number): number {
+    const { ring } = this.#core;
+    const at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
+    if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
+    const low = ring.words[at + R.RECORD_LSN_LOW];
+    const high = ring.words[at + R.RECORD_LSN_HIGH];
+    if (staged !== 0) {
+      this.#staged.publish(at, staged, bytes, durability);
+    } else {
+      copyBody(batch, ring.bytes, ring.words, ring.bodyAt(at));
+      ring.publish(at, R.KIND_WRITE, durability);
+    }
+    for (let i = 0; i < this.#lockedCount; i++) this.#locked[i].openChangeLocked();
+    if (overwrites) this.#overwriteAll(batch, low, high);
+    else this.#applyAll(batch, low, high);
+    for (let i = 0; i < this.#lockedCount; i++) this.#locked[i].closeChangeLocked();
+    ring.applied();
+    return lsnFrom(low, high);
   }
 
   #reserveIndexLocked(batch: EncodedBatch, index: OrderedIndex): boolean {
@@ -134,25 +173,36 @@ export class BatchWriter {
     return index.reserveLocked(Math.min(insertions, puts), batch.keyBytesMax);
   }
 
-  /** Locks the shards of a batch in ascending order. @returns them, or `undefined` when one is busy */
-  #lockShards(batch: EncodedBatch, guard: Guard | undefined, patienceMs: number): Shard[] | undefined {
+  /** Locks the shards of a batch in ascending order. @returns false, and none is locked, when one is busy */
+  #lockShards(batch: EncodedBatch, guard: Guard | undefined, patienceMs: number): boolean {
     const { shards, shardMask } = this.#core;
     const wanted = this.#wanted;
     wanted.fill(guard?.needsAllShards === true ? 1 : 0);
-    for (const hash of batch.hashes) wanted[hash & shardMask] = 1;
-    if (guard !== undefined) for (const hash of guard.hashes) wanted[hash & shardMask] = 1;
-    const locked: Shard[] = [];
-    for (let index = 0; index <= shardMask; index++) {
-      if (wanted[index] === 0) continue;
-      const shard = shards[index];
-      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) {
-        for (const held of locked) releaseWrite(this.#words, held.lockWord);
-        return undefined;
+    for (let i = 0; i < batch.count; i++) wanted[batch.hashes[i] & shardMask] = 1;
+    const reads = guard?.reads;
+    if (reads !== undefined) for (let i = 0; i < reads.count; i++) wanted[reads.hashes[i] & shardMask] = 1;
+    this.#lockedCount = 0;
+    try {
+      for (let index = 0; index <= shardMask; index++) {
+        if (wanted[index] === 0) continue;
+        const shard = shards[index];
+        if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) {
+          this.#unlockShards();
+          return false;
+        }
+        this.#locked[this.#lockedCount++] = shard;
+        shard.region.sync();
       }
-      shard.region.sync();
-      locked.push(shard);
+    } catch (error) {
+      this.#unlockShards();
+      throw error;
     }
-    return locked;
+    return true;
+  }
+
+  #unlockShards(): void {
+    for (let i = 0; i < this.#lockedCount; i++) releaseWrite(this.#words, this.#locked[i].lockWord);
+    this.#lockedCount = 0;
   }
 
   /**
@@ -160,24 +210,29 @@ export class BatchWriter {
    * the batch only puts, and nothing long: an earlier put of the key then leaves an entry with room for as much or more. After deletes it may find no entry, and
    * after a long value one that is never overwritten; so with one of those among them every put gets a block. While a snapshot is open every
    * operation gets a note for the version that it may supersede, and every delete a tombstone.
+   * @returns whether every operation overwrites in place, the entry that `#entries` says
    */
-  #takeBlocks(batch: EncodedBatch, blocks: number[], notes: number[]): void {
+  #takeBlocks(batch: EncodedBatch): boolean {
     const { scratch, shards, shardMask } = this.#core;
     const withVersions = this.#words[L.CONTROL_SNAPSHOT_COUNT] !== 0;
+    const maySpare = !withVersions && batch.hasOnlyShortPuts;
+    let first = 0;
+    if (maySpare) {
+      first = this.#findOverwritten(batch);
+      if (first === batch.count) return true;
+    }
     const insertions = this.#insertions.fill(0);
     const leastSlots = this.#leastSlots;
-    const maySpare = !withVersions && isOnlyShortPuts(batch);
-    for (let i = 0; i < batch.count; i++) {
-      blocks.push(0);
-      notes.push(0);
+    const blocks = this.#blocks;
+    for (let i = first; i < batch.count; i++) {
       const isPut = batch.typeOf(i) === R.OPERATION_PUT;
       if (!isPut && !withVersions) continue;
-      batch.loadKey(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      if (maySpare) {
-        const entry = shard.table.locate(scratch);
-        if (entry !== ABSENT && shard.overwritesLocked(entry)) continue;
+      const shard = shards[batch.hashes[i] & shardMask];
+      if (maySpare && i > first) {
+        const entry = batch.locate(i, shard.table);
+        if (entry !== ABSENT && shard.overwritesWithLocked(entry, batch.entryBytesOf(i))) continue;
       }
+      batch.loadKey(i, scratch);
       if (isPut) {
         // A key that is there now may be deleted by the batch before it is put again: count every put.
         const slots = shard.slotsFreeLocked();
@@ -192,41 +247,62 @@ export class BatchWriter {
       }
       if (blocks[i] === 0) throw memoryFull();
       if (!withVersions) continue;
-      notes[i] = shard.takeNoteLocked();
-      if (notes[i] === 0) throw memoryFull();
+      this.#notes[i] = shard.takeNoteLocked();
+      if (this.#notes[i] === 0) throw memoryFull();
     }
     // Where every segment has slots for the whole batch nothing needs to grow.
     for (let index = 0; index <= shardMask; index++) {
       const count = insertions[index];
       if (count > 0 && leastSlots[index] < count && !shards[index].reserveInsertionsLocked(count)) throw memoryFull();
     }
+    return false;
   }
 
-  #giveBlocks(batch: EncodedBatch, blocks: readonly number[], notes: readonly number[]): void {
-    const { scratch, shards, shardMask } = this.#core;
-    for (let i = 0; i < blocks.length; i++) {
-      if (blocks[i] === 0 && notes[i] === 0) continue;
-      batch.loadKey(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      shard.block = blocks[i];
-      shard.note = notes[i];
+  /** Finds the entries that the puts of a batch overwrite in place, up to the first that does not. @returns its index, or their number */
+  #findOverwritten(batch: EncodedBatch): number {
+    const { shards, shardMask } = this.#core;
+    const entries = this.#entries;
+    const { count, hashes } = batch;
+    for (let i = 0; i < count; i++) {
+      const shard = shards[hashes[i] & shardMask];
+      const entry = batch.locate(i, shard.table);
+      if (entry === ABSENT || !shard.overwritesWithLocked(entry, batch.entryBytesOf(i))) return i;
+      entries[i] = entry >>> 1;
+    }
+    return count;
+  }
+
+  #giveBlocks(batch: EncodedBatch): void {
+    const { shards, shardMask } = this.#core;
+    for (let i = 0; i < batch.count; i++) {
+      if (this.#blocks[i] === 0 && this.#notes[i] === 0) continue;
+      const shard = shards[batch.hashes[i] & shardMask];
+      shard.block = this.#blocks[i];
+      shard.note = this.#notes[i];
       shard.giveBackLocked();
     }
   }
 
-  #applyBatch(batch: EncodedBatch, locked: readonly Shard[], blocks: number[], notes: number[], low: number, high: number): void {
+  #overwriteAll(batch: EncodedBatch, low: number, high: number): void {
+    const { shards, shardMask } = this.#core;
+    const { words, bytes, starts, hashes, count } = batch;
+    const entries = this.#entries;
+    for (let i = 0; i < count; i++)
+      shards[hashes[i] & shardMask].overwriteLocked(entries[i] * 2, hashes[i], words, bytes, starts[i], low, high);
+  }
+
+  #applyAll(batch: EncodedBatch, low: number, high: number): void {
     const { scratch, shards, shardMask } = this.#core;
-    for (const shard of locked) shard.openChangeLocked();
     for (let i = 0; i < batch.count; i++) {
       batch.loadKey(i, scratch);
       const shard = shards[scratch.keyHash & shardMask];
       const entry = shard.table.locate(scratch);
       const type = batch.typeOf(i);
-      shard.block = blocks[i];
-      shard.note = notes[i];
+      shard.block = this.#blocks[i];
+      shard.note = this.#notes[i];
       if (type !== R.OPERATION_PUT) {
         if (entry === ABSENT) shard.giveBackLocked();
-      } else if (blocks[i] === 0) {
+      } else if (shard.block === 0) {
         // Even if a snapshot has been opened since: it is of a later moment than the batch, and sees this put.
         assert(entry !== ABSENT && shard.fitsLocked(entry), 'a put without a block finds room where the key is');
         batch.loadValue(i, scratch);
@@ -238,18 +314,16 @@ export class BatchWriter {
       }
       shard.applyLocked(type, entry, low, high);
     }
-    for (const shard of locked) shard.closeChangeLocked();
   }
-}
-
-function isOnlyShortPuts(batch: EncodedBatch): boolean {
-  for (let i = 0; i < batch.count; i++) {
-    if (batch.typeOf(i) !== R.OPERATION_PUT || batch.bytesOf(i) + ENTRY_HEADER_BYTES > IN_PLACE_BYTES_MAX) return false;
-  }
-  return true;
 }
 
 function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: number): void {
-  batch.bytes.copy(bytes, to * 4, 0, batch.length * 4);
-  if ((batch.length & 1) !== 0) words[to + batch.length] = 0;
+  const count = batch.length;
+  if (count <= WORD_COPY_MAX) {
+    const from = batch.words;
+    for (let i = 0; i < count; i++) words[to + i] = from[i];
+  } else {
+    batch.bytes.copy(bytes, to * 4, 0, count * 4);
+  }
+  if ((count & 1) !== 0) words[to + count] = 0;
 }

@@ -19,7 +19,9 @@ import {
   operationWords,
   wordsOf,
 } from '../base/record.js';
+import { ENTRY_HEADER_BYTES, IN_PLACE_BYTES_MAX } from '../table/entry.js';
 import { addExpiry } from '../table/expiry.js';
+import type { HashTable } from '../table/hash-table.js';
 import { encodeKey } from '../table/key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
 import { WORD_COPY_MAX } from '../table/shard-reader.js';
@@ -32,24 +34,35 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 const TRIMMED_BYTES_MAX = 65_536;
 const NO_WORDS = new Int32Array(0);
 const NO_BYTES = Buffer.alloc(0);
+const START_OPERATIONS = 16;
 
 export class EncodedBatch {
   words: Int32Array = NO_WORDS;
   bytes: Buffer = NO_BYTES;
   /** Words used. */
   length = 0;
-  /** First word and key hash of each operation. */
-  readonly starts: number[] = [];
-  readonly hashes: number[] = [];
+  /** Operations. */
+  count = 0;
+  /** First word and key hash of each operation; longer than there are operations. */
+  starts = new Int32Array(START_OPERATIONS);
+  hashes = new Int32Array(START_OPERATIONS);
   /** Length of the longest key. */
   keyBytesMax = 0;
+  /** Whether all operations are puts of entries that may be overwritten where they are. */
+  hasOnlyShortPuts = true;
+  /** The last operation of each key, its index and 1, by the hash of the key, in the next free place where that is taken; at least half is 0. */
+  #byKey = NO_WORDS;
+  /** Operations that are in `#byKey`. */
+  #found = 0;
 
   /** Makes it empty, to be filled again with the memory that it has. */
   reset(): void {
     this.length = 0;
+    this.count = 0;
     this.keyBytesMax = 0;
-    this.starts.length = 0;
-    this.hashes.length = 0;
+    this.hasOnlyShortPuts = true;
+    if (this.#found !== 0) this.#byKey.fill(0);
+    this.#found = 0;
     this.#limit(KEPT_BYTES_MAX);
   }
 
@@ -62,10 +75,9 @@ export class EncodedBatch {
     if (this.bytes.length <= bytes) return;
     this.words = NO_WORDS;
     this.bytes = NO_BYTES;
-  }
-
-  get count(): number {
-    return this.starts.length;
+    this.starts = new Int32Array(START_OPERATIONS);
+    this.hashes = new Int32Array(START_OPERATIONS);
+    this.#byKey = NO_WORDS;
   }
 
   /** @param expiresMs in ms since 1970, or 0 @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
@@ -113,10 +125,23 @@ export class EncodedBatch {
       scratch.bytes.copy(this.bytes, at * 4, 0, value - at * 4);
       this.bytes.set(external, value);
     }
-    this.starts.push(at);
-    this.hashes.push(scratch.keyHash);
+    const index = this.count;
+    if (index === this.starts.length) this.#growOperations();
+    this.starts[index] = at;
+    this.hashes[index] = scratch.keyHash;
+    this.count = index + 1;
     if (scratch.keyLength > this.keyBytesMax) this.keyBytesMax = scratch.keyLength;
+    if (type !== OPERATION_PUT || count * 4 + ENTRY_HEADER_BYTES > IN_PLACE_BYTES_MAX) this.hasOnlyShortPuts = false;
     this.length = at + count;
+  }
+
+  #growOperations(): void {
+    const starts = new Int32Array(this.starts.length * 2);
+    starts.set(this.starts);
+    this.starts = starts;
+    const hashes = new Int32Array(this.hashes.length * 2);
+    hashes.set(this.hashes);
+    this.hashes = hashes;
   }
 
   #grow(bytes: number): void {
@@ -133,7 +158,60 @@ export class EncodedBatch {
 
   /** Bytes of an operation: its header, key and value. */
   bytesOf(index: number): number {
-    return ((index + 1 < this.starts.length ? this.starts[index + 1] : this.length) - this.starts[index]) * 4;
+    return ((index + 1 < this.count ? this.starts[index + 1] : this.length) - this.starts[index]) * 4;
+  }
+
+  /** The last operation on the key in the scratch, or -1. */
+  find({ keyHash, keyLength, words }: Scratch): number {
+    if (this.count === 0) return -1;
+    if (this.#found !== this.count) this.#findRest();
+    return this.#byKey[this.#placeOf(keyHash, keyLength, words, OPERATION_HEADER_WORDS)] - 1;
+  }
+
+  /** The last operation of each key, in the order in which they were added. */
+  latest(): Int32Array {
+    if (this.#found !== this.count) this.#findRest();
+    return this.#byKey
+      .filter((place) => place !== 0)
+      .sort()
+      .map((place) => place - 1);
+  }
+
+  #findRest(): void {
+    if (this.count * 2 > this.#byKey.length) {
+      let size = START_OPERATIONS * 2;
+      while (size < this.count * 2) size *= 2;
+      this.#byKey = new Int32Array(size);
+      this.#found = 0;
+    }
+    const { words, starts, hashes } = this;
+    for (; this.#found < this.count; this.#found++) {
+      const at = starts[this.#found];
+      const place = this.#placeOf(hashes[this.#found], words[at] & KEY_LENGTH_MASK, words, at + OPERATION_HEADER_WORDS);
+      this.#byKey[place] = this.#found + 1;
+    }
+  }
+
+  /** Place in `#byKey` of the last operation on the key at word `key` of `words`, or a free one. */
+  #placeOf(hash: number, keyLength: number, words: Int32Array, key: number): number {
+    const byKey = this.#byKey;
+    const mask = byKey.length - 1;
+    let place = hash & mask;
+    while (byKey[place] !== 0 && !this.#hasKey(byKey[place] - 1, hash, keyLength, words, key)) place = (place + 1) & mask;
+    return place;
+  }
+
+  #hasKey(index: number, hash: number, keyLength: number, words: Int32Array, key: number): boolean {
+    const at = this.starts[index];
+    const own = this.words;
+    if (this.hashes[index] !== hash || (own[at] & KEY_LENGTH_MASK) !== keyLength) return false;
+    for (let i = wordsOf(keyLength) - 1; i >= 0; i--) if (own[at + OPERATION_HEADER_WORDS + i] !== words[key + i]) return false;
+    return true;
+  }
+
+  /** Bytes of the entry that a put makes. */
+  entryBytesOf(index: number): number {
+    return this.bytesOf(index) - OPERATION_HEADER_WORDS * 4 + ENTRY_HEADER_BYTES;
   }
 
   /** Puts the key of an operation into the scratch, and what kind of value it has and how long that is. */
@@ -157,10 +235,10 @@ export class EncodedBatch {
     else scratch.valueBytes = this.bytes.subarray((at + value) * 4, (at + value) * 4 + scratch.valueLength);
   }
 
-  /** Puts an operation into the scratch, as if it had just been encoded there. */
-  load(index: number, scratch: Scratch): void {
-    this.loadKey(index, scratch);
-    this.loadValue(index, scratch);
+  /** Looks up the key of an operation; see `HashTable.locate`. */
+  locate(index: number, table: HashTable): number {
+    const at = this.starts[index];
+    return table.locateKey(this.hashes[index], this.words[at] & KEY_LENGTH_MASK, this.words, at + OPERATION_HEADER_WORDS);
   }
 
   /** Copies words `from` to `to` of the operation at `at` to the same place in the scratch. */

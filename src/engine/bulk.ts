@@ -153,7 +153,7 @@ export async function clearRange(core: Core, views: Views, bounds: Bounds, durab
 
 /** Removals that hold only as long as none of their keys has been written since. */
 class Untouched implements Guard {
-  readonly hashes: readonly number[] = [];
+  readonly reads = undefined;
   readonly needsAllShards = false;
 
   constructor(
@@ -163,11 +163,10 @@ class Untouched implements Guard {
   ) {}
 
   holdsLocked(): boolean {
-    const { scratch, shards, shardMask } = this.core;
+    const { shards, shardMask } = this.core;
     for (let i = 0; i < this.batch.count; i++) {
-      this.batch.load(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      const entry = shard.table.locate(scratch);
+      const shard = shards[this.batch.hashes[i] & shardMask];
+      const entry = this.batch.locate(i, shard.table);
       if (entry !== ABSENT && shard.lsnLocked(entry) > this.lastLsn) return false;
     }
     return true;

@@ -12,8 +12,10 @@ import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import { checkTransactionPutOptions, type PutOptions } from '../base/options.js';
 import {
+  DURABILITY_MEMORY,
   KEY_LENGTH_MASK,
   OPERATION_HEADER_WORDS,
+  OPERATION_PUT,
   ENTRY_FLAGS_MASK,
   ENTRY_FLAGS_SHIFT,
   VALUE_TYPE_MASK,
@@ -23,7 +25,7 @@ import {
 import { encodeKey } from '../table/key-codec.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
 import type { View } from '../table/shard-reader.js';
-import { decodeStored } from '../table/stored-value.js';
+import { decodeStored, storedExpiry } from '../table/stored-value.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 import type { AnyKey, Entry, Key } from './key.js';
@@ -67,14 +69,6 @@ export interface TransactionView {
   del(key: AnyKey): void;
 }
 
-/** A write of the transaction itself. */
-interface OwnWrite {
-  index: number;
-  isPut: boolean;
-  /** In ms since 1970, or 0. */
-  expiresMs: number;
-}
-
 class Transaction implements TransactionView, Guard {
   readonly batch: EncodedBatch;
   readonly #core: Core;
@@ -82,61 +76,53 @@ class Transaction implements TransactionView, Guard {
   #lease: Lease | undefined;
   #isOver = false;
   /** Keys read, each once, as deletes in a batch; and the LSN found of each. */
-  readonly #reads: EncodedBatch;
+  readonly reads: EncodedBatch;
   readonly #readLsns: number[] = [];
-  readonly #readKeys = new Set<string>();
   readonly #ranges: RangeRead[] = [];
-  /** The last write of each key, by the key's bytes. */
-  readonly #writes = new Map<string, OwnWrite>();
 
   constructor(core: Core, views: Views) {
     this.#core = core;
     this.#views = views;
     this.batch = core.takeBatch();
-    this.#reads = core.takeBatch();
+    this.reads = core.takeBatch();
   }
 
   // What the body calls -----------------------------------------------------------------------
 
   get(key: AnyKey): unknown {
     const view = this.#begin();
-    const id = this.#identify(key);
-    const own = this.#writes.get(id);
-    if (own !== undefined) return own.isPut ? this.#ownValue(own.index) : undefined;
     const { scratch, shards, shardMask } = this.#core;
+    encodeKey(scratch, key);
+    const own = this.batch.find(scratch);
+    if (own >= 0) return this.#isPut(own) ? this.#ownValue(own) : undefined;
     const shard = shards[scratch.keyHash & shardMask];
     const value = shard.getAt(view);
-    this.#note(id, value === undefined ? 0 : lsnFrom(shard.lsnLow, shard.lsnHigh));
+    this.#note(value === undefined ? 0 : lsnFrom(shard.lsnLow, shard.lsnHigh));
     return value;
   }
 
   has(key: AnyKey): boolean {
     const view = this.#begin();
-    const id = this.#identify(key);
-    const own = this.#writes.get(id);
-    if (own !== undefined) return own.isPut;
     const { scratch, shards, shardMask } = this.#core;
+    encodeKey(scratch, key);
+    const own = this.batch.find(scratch);
+    if (own >= 0) return this.#isPut(own);
     const shard = shards[scratch.keyHash & shardMask];
     const found = shard.hasAt(view);
-    this.#note(id, found ? lsnFrom(shard.lsnLow, shard.lsnHigh) : 0);
+    this.#note(found ? lsnFrom(shard.lsnLow, shard.lsnHigh) : 0);
     return found;
   }
 
   getEntry(key: AnyKey): Entry | undefined {
     const view = this.#begin();
-    const id = this.#identify(key);
-    const own = this.#writes.get(id);
-    if (own !== undefined) {
-      if (!own.isPut) return undefined;
-      const entry: Entry = { value: this.#ownValue(own.index), lsn: 0 };
-      if (own.expiresMs !== 0) entry.expiresAt = Math.ceil(own.expiresMs);
-      return entry;
-    }
     const { scratch, shards, shardMask } = this.#core;
+    encodeKey(scratch, key);
+    const own = this.batch.find(scratch);
+    if (own >= 0) return this.#isPut(own) ? this.#ownEntry(own) : undefined;
     const shard = shards[scratch.keyHash & shardMask];
     const value = shard.getAt(view);
     const entry = value === undefined ? undefined : entryOf(shard, value);
-    this.#note(id, entry?.lsn ?? 0);
+    this.#note(entry?.lsn ?? 0);
     return entry;
   }
 
@@ -166,13 +152,11 @@ class Transaction implements TransactionView, Guard {
     if (options !== undefined) checkTransactionPutOptions(options);
     const expiresMs = options?.ttl === undefined ? (options?.expiresAt ?? 0) : this.#core.clock.momentIn(options.ttl);
     this.batch.put(this.#core, key, value, expiresMs);
-    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: true, expiresMs });
   }
 
   del(key: AnyKey): void {
     this.#begin();
     this.batch.del(this.#core, key);
-    this.#writes.set(this.#identity(), { index: this.batch.count - 1, isPut: false, expiresMs: 0 });
   }
 
   // Reading -----------------------------------------------------------------------------------
@@ -183,24 +167,15 @@ class Transaction implements TransactionView, Guard {
     return this.#lease;
   }
 
-  /** Puts a key into the scratch. @returns its identity */
-  #identify(key: AnyKey): string {
-    encodeKey(this.#core.scratch, key);
-    return this.#identity();
-  }
-
-  /** The bytes of the key in the scratch as a string. */
-  #identity(): string {
-    const { scratch } = this.#core;
-    return scratch.bytes.latin1Slice(OPERATION_HEADER_WORDS * 4, OPERATION_HEADER_WORDS * 4 + scratch.keyLength);
-  }
-
-  /** Notes the key in the scratch as read. */
-  #note(id: string, lsn: number): void {
-    if (this.#readKeys.has(id)) return;
-    this.#readKeys.add(id);
-    this.#reads.delEncoded(this.#core);
+  /** Notes the key in the scratch as read, unless it has been read before. */
+  #note(lsn: number): void {
+    if (this.reads.find(this.#core.scratch) >= 0) return;
+    this.reads.delEncoded(this.#core);
     this.#readLsns.push(lsn);
+  }
+
+  #isPut(index: number): boolean {
+    return this.batch.typeOf(index) === OPERATION_PUT;
   }
 
   #ownValue(index: number): unknown {
@@ -211,6 +186,16 @@ class Transaction implements TransactionView, Guard {
     const start = (at + OPERATION_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4;
     const flags = (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK;
     return decodeStored(codec, scratch, (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK, flags, bytes, start, words[at + 1]);
+  }
+
+  #ownEntry(index: number): Entry {
+    const entry: Entry = { value: this.#ownValue(index), lsn: 0 };
+    const { words, bytes, starts } = this.batch;
+    const at = starts[index];
+    const start = (at + OPERATION_HEADER_WORDS + wordsOf(words[at] & KEY_LENGTH_MASK)) * 4;
+    const expiresMs = storedExpiry((words[at] >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, bytes, start);
+    if (expiresMs !== 0) entry.expiresAt = Math.ceil(expiresMs);
+    return entry;
   }
 
   #range<T>(yields: Yields, range: Range | undefined): RangeIterable<T> {
@@ -235,7 +220,7 @@ class Transaction implements TransactionView, Guard {
   ownWrites({ bounds }: RangeRead): OwnEntry[] {
     const { words, bytes, starts } = this.batch;
     const own: OwnEntry[] = [];
-    for (const { index, isPut } of this.#writes.values()) {
+    for (const index of this.batch.latest()) {
       const at = starts[index];
       const length = words[at] & KEY_LENGTH_MASK;
       const key = KeyProbe.own();
@@ -245,7 +230,7 @@ class Transaction implements TransactionView, Guard {
       const start = (at + OPERATION_HEADER_WORDS) * 4;
       own.push({
         key,
-        isPut,
+        isPut: this.#isPut(index),
         decodeKey: () => this.#core.decodeKey(bytes, start, start + length, flags),
         value: () => this.#ownValue(index),
       });
@@ -260,22 +245,18 @@ class Transaction implements TransactionView, Guard {
 
   // Committing --------------------------------------------------------------------------------
 
-  get hashes(): readonly number[] {
-    return this.#reads.hashes;
-  }
-
   get needsAllShards(): boolean {
     return this.#ranges.length > 0;
   }
 
   holdsLocked(): boolean {
-    const { scratch, shards, shardMask } = this.#core;
+    const { shards, shardMask } = this.#core;
     const lease = this.#lease;
     if (lease === undefined) return true;
-    for (let i = 0; i < this.#reads.count; i++) {
-      this.#reads.load(i, scratch);
-      const shard = shards[scratch.keyHash & shardMask];
-      if (shard.liveLsnLocked(shard.table.locate(scratch), lease.nowMs) !== this.#readLsns[i]) return false;
+    const { reads } = this;
+    for (let i = 0; i < reads.count; i++) {
+      const shard = shards[reads.hashes[i] & shardMask];
+      if (shard.liveLsnLocked(reads.locate(i, shard.table), lease.nowMs) !== this.#readLsns[i]) return false;
     }
     const now: View = { lsn: Number.MAX_SAFE_INTEGER, nowMs: lease.nowMs };
     return this.#ranges.every((read) => this.#isUnchanged(read, now));
@@ -298,7 +279,7 @@ class Transaction implements TransactionView, Guard {
   /** Nobody needs what it has read and written any more. */
   recycle(): void {
     this.#core.giveBatch(this.batch);
-    this.#core.giveBatch(this.#reads);
+    this.#core.giveBatch(this.reads);
   }
 }
 
@@ -457,7 +438,7 @@ async function attempts<T>(
   }
 }
 
-/** @returns when it is durable, or `undefined` when there is nothing to write: what was read was of one moment */
+/** @returns when it is durable, or `undefined` when there is nothing to wait for: where nothing is written, what was read was of one moment */
 function commit({ writer, durability, checkWritable }: TransactionContext, transaction: Transaction): Promise<number> | undefined {
   // Before the writes: what they supersede need not be kept for a transaction that has read all that it will.
   transaction.end();
@@ -472,5 +453,5 @@ function commit({ writer, durability, checkWritable }: TransactionContext, trans
   if (isDeferred(lsn)) return writer.defer(durability, run);
   transaction.recycle();
   if (lsn === CONFLICT) return Promise.reject(conflictError());
-  return writer.acks.join(lsn, durability);
+  return durability === DURABILITY_MEMORY ? undefined : writer.acks.join(lsn, durability);
 }

@@ -423,7 +423,8 @@ export class Writer {
       return lsn;
     } catch (error) {
       const { shards, shardMask } = this.#core;
-      return this.#makeRoom(error, [...new Set(batch.hashes.map((hash) => shards[hash & shardMask]))]);
+      const hashes = batch.hashes.subarray(0, batch.count);
+      return this.#makeRoom(error, [...new Set(Array.from(hashes, (hash) => shards[hash & shardMask]))]);
     }
   }
 

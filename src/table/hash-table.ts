@@ -160,11 +160,13 @@ export class HashTable {
 
   /** As `find`, under the lock, and remembers the slot. @returns word index of the entry, or ABSENT */
   locate(scratch: Scratch): number {
+    return this.locateKey(scratch.keyHash, scratch.keyLength, scratch.words, OPERATION_HEADER_WORDS);
+  }
+
+  /** As `locate`, for a key that lies elsewhere. @param keyAt the word of `key` at which it begins */
+  locateKey(hash: number, keyLength: number, key: Int32Array, keyAt: number): number {
     const words = this.region.words;
-    const hash = scratch.keyHash;
-    const keyLength = scratch.keyLength;
     const keyWords = (keyLength + 3) >>> 2;
-    const key = scratch.words;
     let segment = words[words[REGION_DIRECTORY] * 2 + directoryIndex(hash, words[REGION_DEPTH])] * 2;
     for (;;) {
       const slots = segment + SEGMENT_HEADER_WORDS;
@@ -178,7 +180,7 @@ export class HashTable {
           if ((words[entry] & 0xffff) === keyLength) {
             const at = entry + ENTRY_HEADER_WORDS;
             let i = 0;
-            while (i < keyWords && words[at + i] === key[OPERATION_HEADER_WORDS + i]) i++;
+            while (i < keyWords && words[at + i] === key[keyAt + i]) i++;
             if (i === keyWords) {
               this.slotWord = slot;
               this.segmentWord = segment;

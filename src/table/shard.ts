@@ -31,12 +31,16 @@ import {
 } from '../memory/region.js';
 import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
+import { countBytes, countEntry, recountOverwritten } from './entry-counts.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
 import { KeyProbe } from './key-probe.js';
 import type { OrderedIndex } from './ordered-index.js';
 import { EXPIRES_BIT, ShardReader, WORD_COPY_MAX, type ShardContext } from './shard-reader.js';
 import { dropFirstNote, firstUnneeded, giveNote, pushNote, rebuildNotes, takeNote, type VersionNote } from './versions.js';
+
+/** Of an entry's first word: the size class of its block, where an operation has its type. */
+const CLASS_BITS = -1 << E.ENTRY_CLASS_SHIFT;
 
 /** What is in use in a shard that is being repaired. */
 export interface ShardBlocks {
@@ -107,7 +111,7 @@ export class Shard extends ShardReader {
       found.entries.push(unit);
       if (E.isTombstone(words, unit * 2)) return;
       count++;
-      this.#countEntry(unit * 2, 1);
+      countEntry(words, unit * 2, 1);
     });
     Atomics.store(this.control, this.entriesWord, count);
     for (const entry of found.entries) {
@@ -158,7 +162,10 @@ export class Shard extends ShardReader {
 
   /** Whether the value in the scratch can overwrite that of `entry` where it is. */
   fitsLocked(entry: number): boolean {
-    const bytes = this.entryBytes();
+    return this.#fits(entry, this.entryBytes());
+  }
+
+  #fits(entry: number, bytes: number): boolean {
     if (bytes > E.IN_PLACE_BYTES_MAX) return false;
     const sizeClass = this.region.words[entry] >>> E.ENTRY_CLASS_SHIFT;
     return sizeClass !== CLASS_LARGE && bytes <= blockBytes(this.region, entry >>> 1, sizeClass);
@@ -296,6 +303,11 @@ export class Shard extends ShardReader {
     return !this.#isNeeded(entry) && this.fitsLocked(entry);
   }
 
+  /** The same for a put that makes an entry of `bytes`. */
+  overwritesWithLocked(entry: number, bytes: number): boolean {
+    return !this.#isNeeded(entry) && this.#fits(entry, bytes);
+  }
+
   /** A note for the version that the put in the scratch, whose block is there already, may supersede. @returns false when there is no memory */
   prepareNoteLocked(entry: number): boolean {
     this.note = 0;
@@ -357,20 +369,15 @@ export class Shard extends ShardReader {
     const scratch = this.scratch;
     if (this.marks !== undefined) this.marks.touch(scratch.keyHash);
     if (block === 0) {
-      const isNew = E.isTombstone(words, entry);
-      this.#countBytes(REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
-      const expired = words[entry] & EXPIRES_BIT;
+      const before = words[entry];
+      countBytes(words, REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
       this.#beginChange();
-      this.#writeMeta(entry, words[entry] >>> E.ENTRY_CLASS_SHIFT);
+      this.#writeMeta(entry, before >>> E.ENTRY_CLASS_SHIFT);
       words[entry + E.ENTRY_LSN_LOW] = lsnLow;
       words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
       this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), false);
       this.#endChange();
-      if ((words[entry] & EXPIRES_BIT) !== expired) words[REGION_EXPIRING] += expired === 0 ? 1 : -1;
-      if (isNew) {
-        this.#countBytes(REGION_KEY_BYTES, scratch.keyLength);
-        this.control[this.entriesWord]++;
-      }
+      this.#countOverwritten(entry, before);
       return;
     }
     words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
@@ -380,17 +387,49 @@ export class Shard extends ShardReader {
       this.table.insert(scratch.keyHash, block);
       this.#endChange();
       this.control[this.entriesWord]++;
-      this.#countEntry(block * 2, 1);
+      countEntry(words, block * 2, 1);
       if (this.#waitsForIndex) (this.ordered as OrderedIndex).pending.add(this.index, block);
       else this.#indexScratch(block);
       this.#waitsForIndex = false;
       if (note !== 0) giveNote(region, note);
       return;
     }
-    if (!E.isTombstone(words, entry)) this.#countEntry(entry, -1);
+    if (!E.isTombstone(words, entry)) countEntry(words, entry, -1);
     else this.control[this.entriesWord]++;
-    this.#countEntry(block * 2, 1);
+    countEntry(words, block * 2, 1);
     this.#supersede(entry, block, note, lsnLow, lsnHigh);
+  }
+
+  /**
+   * Overwrites an entry in place with a put of a batch.
+   * @param entry for which `overwritesWithLocked` holds
+   * @param operations the batch's operations, and the same as bytes; the put begins at word `at`
+   */
+  overwriteLocked(entry: number, hash: number, operations: Int32Array, bytes: Buffer, at: number, lsnLow: number, lsnHigh: number): void {
+    const { region } = this;
+    const { words } = region;
+    if (this.marks !== undefined) this.marks.touch(hash);
+    const before = words[entry];
+    const keyWords = wordsOf(before & KEY_LENGTH_MASK);
+    const valueLength = operations[at + 1];
+    countBytes(words, REGION_VALUE_BYTES, valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
+    this.#beginChange();
+    words[entry] = (operations[at] & ~CLASS_BITS) | (before & CLASS_BITS);
+    words[entry + E.ENTRY_VALUE_LENGTH] = valueLength;
+    words[entry + E.ENTRY_LSN_LOW] = lsnLow;
+    words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
+    const from = at + OPERATION_HEADER_WORDS + keyWords;
+    const to = entry + E.ENTRY_HEADER_WORDS + keyWords;
+    const count = wordsOf(valueLength);
+    if (count <= WORD_COPY_MAX) for (let i = 0; i < count; i++) words[to + i] = operations[from + i];
+    else bytes.copy(region.bytes, to * 4, from * 4, (from + count) * 4);
+    this.#endChange();
+    this.#countOverwritten(entry, before);
+  }
+
+  /** Counts what else has changed with an entry that was overwritten. @param before its first word until then */
+  #countOverwritten(entry: number, before: number): void {
+    if (recountOverwritten(this.region.words, entry, before)) this.control[this.entriesWord]++;
   }
 
   /** Leads table and index from an entry to its new block; the old one becomes a version, if it was given a note and is needed, or goes. */
@@ -419,7 +458,7 @@ export class Shard extends ShardReader {
       this.#giveUnused(block, note);
       return;
     }
-    this.#countEntry(entry, -1);
+    countEntry(words, entry, -1);
     this.control[this.entriesWord]--;
     if (block !== 0 && note !== 0 && this.#isNeeded(entry)) {
       words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
@@ -543,22 +582,5 @@ export class Shard extends ShardReader {
     this.table.removeLocated();
     this.#endChange();
     free(region, entry >>> 1, words[entry] >>> E.ENTRY_CLASS_SHIFT);
-  }
-
-  /** Adds an entry to the counts of bytes and of entries that expire, or takes it off. */
-  #countEntry(entry: number, sign: 1 | -1): void {
-    const words = this.region.words;
-    this.#countBytes(REGION_KEY_BYTES, sign * (words[entry] & KEY_LENGTH_MASK));
-    this.#countBytes(REGION_VALUE_BYTES, sign * words[entry + E.ENTRY_VALUE_LENGTH]);
-    if ((words[entry] & EXPIRES_BIT) !== 0) words[REGION_EXPIRING] += sign;
-  }
-
-  /** Adds to a 64-bit count in the region's header: low word, then high word. */
-  #countBytes(at: number, delta: number): void {
-    const words = this.region.words;
-    const low = (words[at] >>> 0) + delta;
-    words[at] = low | 0;
-    if (low > 0xffff_ffff) words[at + 1]++;
-    else if (low < 0) words[at + 1]--;
   }
 }

@@ -181,10 +181,13 @@ void t.test('death at any store of a write', { timeout: 600_000 }, async (t) => 
     const count = integer(4) === 0 ? 2 + integer(12) : 1;
     // Phases of growing and of shrinking, so that tables split and slabs go.
     const deleting = (round >>> 9) % 2 === 0 ? 0.2 : 0.6;
+    // Numbers over what is there: such a batch overwrites its entries in place.
+    const overwrites = count > 1 && model.size > 0 && integer(2) === 0;
     for (let i = 0; i < count; i++) {
       // Now and then a key once more that the batch has put or deleted already.
-      const name = i > 0 && integer(6) === 0 ? changes[integer(i)][0] : `key${integer(3000)}`;
-      changes.push([name, random() < deleting ? undefined : value()]);
+      let name = i > 0 && integer(6) === 0 ? changes[integer(i)][0] : `key${integer(3000)}`;
+      while (overwrites && !model.has(name)) name = `key${integer(3000)}`;
+      changes.push([name, overwrites ? round : random() < deleting ? undefined : value()]);
     }
     victim.fate.left = random() < 0.3 ? Infinity : 1 + integer(random() < 0.2 ? 3000 : 120);
     const before = control.lastLsn;
