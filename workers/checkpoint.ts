@@ -4,7 +4,7 @@ import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/error
 import { removeDebris } from '../src/checkpoint/catalog.js';
 import { completeCopy, discardCopy, prepareTarget } from '../src/checkpoint/copy.js';
 import type { Manifest, PartSummary } from '../src/checkpoint/format.js';
-import { PartWriter } from '../src/checkpoint/part-writer.js';
+import { PartWriter, SYNC_OFTEN_BYTES } from '../src/checkpoint/part-writer.js';
 import { publishCheckpoint, type Publication } from '../src/checkpoint/publish.js';
 import { Clock } from '../src/memory/clock.js';
 import { Control } from '../src/memory/control.js';
@@ -38,7 +38,7 @@ export interface WritePartTask extends Common {
   shards: SharedArrayBuffer[];
   part: number;
   parts: number;
-  /** Whether to rest after every stretch of work. */
+  /** Whether to rest after every stretch of work, and to leave the disk to others as often. */
   rests: boolean;
 }
 
@@ -149,7 +149,8 @@ function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task:
   try {
     const scratch = new Scratch(words[L.CONTROL_HASH_SEED]);
     const codec = new ValueCodec(scratch, new Dictionary(control, slot + 1, undefined));
-    const writer = new PartWriter(files, checksum, task.directory, { storeId, checkpoint: task.checkpoint, part: task.part });
+    const identity = { storeId, checkpoint: task.checkpoint, part: task.part };
+    const writer = new PartWriter(files, checksum, task.directory, identity, task.rests ? SYNC_OFTEN_BYTES : undefined);
     try {
       let told = 0;
       const onStretch = (): void => {

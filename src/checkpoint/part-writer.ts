@@ -2,8 +2,7 @@
  * Writes one part of a checkpoint: gathers entries into blocks, and streams a value that is too long for
  * a block. Its memory is one block, or the longest key, and a piece of a long value, whatever the data.
  *
- * The file is synced every SYNC_EVERY_BYTES, so that the log's own syncs never wait behind
- * all of a checkpoint.
+ * The file is synced again and again, so that the log's own syncs never wait behind all of a checkpoint.
  */
 
 import path from 'node:path';
@@ -27,7 +26,13 @@ import {
 const BLOCK_BYTES = 64 * 1024;
 /** Room for the head of a long entry, with the longest key, whatever a block may hold. */
 const HEAD_BYTES_MAX = KEY_BYTES_MAX + 1 + BLOCK_HEADER_BYTES + ENTRY_HEADER_WORDS * 4;
+/** Bytes written between two syncs. */
 const SYNC_EVERY_BYTES = 4 * 1024 * 1024;
+/**
+ * The same where others wait for the disk. A log's sync of 0.12 ms took 4.9 ms in one case of a hundred beside a file of 24 MiB that was synced every 4 MiB, and 0.73 ms
+ * where every 256 KiB, which took 79 ms for all of the file instead of 54.
+ */
+export const SYNC_OFTEN_BYTES = 256 * 1024;
 /** Pieces in which a long value is copied and written. */
 const PIECE_BYTES = 256 * 1024;
 /** Words of entries that are copied at a stretch: about 0.1 ms. */
@@ -75,6 +80,7 @@ export class PartWriter {
     readonly checksum: Checksum,
     directory: string,
     readonly identity: PartIdentity,
+    readonly syncEveryBytes = SYNC_EVERY_BYTES,
     readonly now: () => number = () => performance.now(),
   ) {
     this.#seed = partSeed(checksum, identity);
@@ -160,7 +166,7 @@ export class PartWriter {
     try {
       writeFully(this.#file, bytes, position);
       this.#unsynced += bytes.length;
-      if (this.#unsynced < SYNC_EVERY_BYTES) return;
+      if (this.#unsynced < this.syncEveryBytes) return;
       this.#file.sync();
       this.#unsynced = 0;
     } catch (error) {

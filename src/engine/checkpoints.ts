@@ -88,6 +88,8 @@ const BUSY_BYTES = 1024 * 1024;
 const BUSY_SHARE = 0.5;
 /** Share of its time that the owner's thread works and from which on it has none to spare. */
 const SATURATED_SHARE = 0.95;
+/** Bytes of log a second from which on a checkpoint that rests lets so much log gather meanwhile that it had better hurry. */
+const HURRY_BYTES = 16 * 1024 * 1024;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
@@ -438,9 +440,12 @@ export class Checkpointer {
     return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
   }
 
-  /** Whether its threads rest after every stretch of work. Where the owner's thread has no time to spare nobody waits for its next turn, and a short one is rather over soon. */
+  /**
+   * Whether its threads rest after every stretch of work. Where the owner's thread has no time to spare and the log grows fast, a short one is rather over soon. A
+   * thread that only seems to have none, because it turns its loop all the time, still waits for the log, whose thread needs a processor for it.
+   */
   #rests(): boolean {
-    return this.#isBusy() && (this.#utilization < SATURATED_SHARE || this.#givesWay());
+    return this.#isBusy() && (this.#utilization < SATURATED_SHARE || this.#logRate < HURRY_BYTES || this.#givesWay());
   }
 
   /** Whether the store is being written to, or its thread is at work: then some processors stay free for that. */

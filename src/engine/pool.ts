@@ -11,7 +11,11 @@ import { Piscina } from 'piscina';
 import { FlashVectorError } from '../base/errors.js';
 
 const worker = (name: string): string => new URL(`../../workers/${name}.js`, import.meta.url).href;
-const IDLE_MS = 1000;
+/**
+ * How long a thread without work is kept. A new one takes 70 ms of processor time until it has loaded its code, at the cost of who writes meanwhile, and is slow until that is compiled: a
+ * store that is written to steadily keeps the one that writes its checkpoints.
+ */
+const IDLE_MS = 30_000;
 
 function makePiscina(minThreads: number, maxThreads: number, idleTimeout: number): Piscina {
   return new Piscina({

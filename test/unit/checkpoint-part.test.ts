@@ -3,7 +3,7 @@
 import path from 'node:path';
 import t from 'tap';
 import { PART_HEADER_BYTES, partName } from '../../src/checkpoint/format.js';
-import { PartWriter, type EntrySource } from '../../src/checkpoint/part-writer.js';
+import { PartWriter, SYNC_OFTEN_BYTES, type EntrySource } from '../../src/checkpoint/part-writer.js';
 import { publishCheckpoint } from '../../src/checkpoint/publish.js';
 import { readPart } from '../../src/checkpoint/part-reader.js';
 import { Checksum } from '../../src/platform/checksum.js';
@@ -110,12 +110,45 @@ void t.test('a thread that is slow at writing a part tells as often as a quick o
   const source = new Entries(1000);
   // Each look at the clock finds it a millisecond later.
   let clock = 0;
-  const writer = new PartWriter(createFileSystem(), await Checksum.load(), tempFolder(t), IDENTITY, () => clock++);
+  const writer = new PartWriter(createFileSystem(), await Checksum.load(), tempFolder(t), IDENTITY, undefined, () => clock++);
   let stretches = 0;
   writer.add(source, () => stretches++);
   writer.abandon();
   // Once for every eight entries of a block, and after each block.
   t.ok(stretches >= 1000 / 8 && stretches < 1000 / 4, `${stretches} stretches`);
+});
+
+void t.test('a part is synced as often as it was told', async (t) => {
+  const checksum = await Checksum.load();
+  for (const syncEveryBytes of [undefined, SYNC_OFTEN_BYTES]) {
+    const files = createFileSystem();
+    let unsynced = 0;
+    let most = 0;
+    let syncs = 0;
+    const open = files.open.bind(files);
+    files.open = (file, mode) => {
+      const opened = open(file, mode);
+      const write = opened.write.bind(opened);
+      const sync = opened.sync.bind(opened);
+      opened.write = (buffer, offset, length, position) => {
+        unsynced += length;
+        most = Math.max(most, unsynced);
+        return write(buffer, offset, length, position);
+      };
+      opened.sync = () => {
+        unsynced = 0;
+        syncs++;
+        sync();
+      };
+      return opened;
+    };
+    const writer = new PartWriter(files, checksum, tempFolder(t), IDENTITY, syncEveryBytes);
+    for (let i = 0; i < 10; i++) writer.add(new Entries(5000), () => undefined);
+    const { bytes } = writer.finish();
+    const every = syncEveryBytes ?? 4 * 1024 * 1024;
+    t.ok(most < every + BLOCK_BYTES_MAX, `at most ${most} bytes were not synced`);
+    t.ok(syncs >= Math.floor(bytes / (every + BLOCK_BYTES_MAX)) && syncs <= bytes / every + 1, `${syncs} syncs of ${bytes} bytes`);
+  }
 });
 
 void t.test('a part can be given up in the middle of a block', async (t) => {

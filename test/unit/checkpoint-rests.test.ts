@@ -1,4 +1,4 @@
-/** When a checkpoint's threads rest: while the store is written to and its owner's thread has time to spare, which only a long checkpoint may take. */
+/** When a checkpoint's threads rest: while the store is written to, unless its owner's thread has no time to spare, its log grows fast, and the checkpoint is short. */
 
 import t from 'tap';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +14,9 @@ import { tempFolder } from '../support/temp.js';
 
 /** Longer than between two of its looks at the load. */
 const LOOKS_MS = 600;
+/** Bytes logged every 5 ms, or in every turn of a loop that takes 20: more and less than what makes a checkpoint hurry. */
+const FAST = 1_000_000;
+const SLOW = 100_000;
 
 /** A checkpointer whose tasks are noted and not carried out, over a log that does at once what it is told. */
 function harness(
@@ -65,7 +68,8 @@ void t.test('rests while the store is written to, unless its thread has no time 
   await sleep(LOOKS_MS);
   t.same(await rests(), [false, false], 'nobody writes');
 
-  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
+  let logged = FAST;
+  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += logged), 5);
   await sleep(LOOKS_MS);
   t.same(await rests(), [true, true], 'parts and reading back, while somebody writes');
 
@@ -79,6 +83,12 @@ void t.test('rests while the store is written to, unless its thread has no time 
   const spinning = spin();
   await sleep(LOOKS_MS);
   t.same(await rests(), [false, false], 'no time to spare, and a short checkpoint');
+  logged = SLOW;
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [true, true], 'no time to spare, it seems, and little that is logged');
+  logged = FAST;
+  await sleep(LOOKS_MS);
+  t.same(await rests(), [false, false]);
   makeLong();
   t.same(await rests(), [true, true], 'no time to spare, and a long one');
   isOver = true;
@@ -112,7 +122,7 @@ function pollForAWhile(): void {
 
 void t.test('a loop that is kept turning for acknowledgements has time to spare', async (t) => {
   const { checkpointer, counters, rests } = harness(t, tempFolder(t));
-  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += 100_000), 5);
+  const writes = setInterval(() => (counters[M.COUNTER_LOG_BYTES] += FAST), 5);
   let isOver = false;
   let isPolled = true;
   const spin = async (): Promise<void> => {
