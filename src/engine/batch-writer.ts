@@ -97,28 +97,28 @@ export class BatchWriter {
 
   /** Logs and applies a batch, all of whose shards are locked. @param staged unit of the staged record, or 0 */
   #commitLocked(batch: EncodedBatch, staged: number, bytes: number, durability: number): number {
-    const { index } = this.#core;
+    const { ring, index } = this.#core;
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
     this.#prepareRoom(batch.count);
-    let lsn = DEFER;
+    let at = NO_ROOM;
     try {
       const overwrites = this.#takeBlocks(batch);
-      // No key comes or goes, and no entry gets another place: the index stays as it is.
-      if (overwrites || index === undefined) {
-        lsn = this.#logAndApplyLocked(batch, overwrites, staged, bytes, durability, epoch);
-        return lsn;
-      }
-      index.lock();
+      // Where no key comes or goes, and no entry gets another block, the index stays as it is.
+      const changed = overwrites ? undefined : index;
+      changed?.lock();
       try {
-        for (let i = 0; i < this.#lockedCount; i++) index.pending.settleLocked(this.#locked[i].index);
-        if (!this.#reserveIndexLocked(batch, index)) throw memoryFull();
-        lsn = this.#logAndApplyLocked(batch, false, staged, bytes, durability, epoch);
-        return lsn;
+        if (changed !== undefined) {
+          for (let i = 0; i < this.#lockedCount; i++) changed.pending.settleLocked(this.#locked[i].index);
+          if (!this.#reserveIndexLocked(batch, changed)) throw memoryFull();
+        }
+        at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
+        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
+        return this.#logAndApplyLocked(batch, overwrites, at, staged, bytes, durability);
       } finally {
-        index.unlock();
+        changed?.unlock();
       }
     } finally {
-      if (lsn <= 0) this.#giveBlocks(batch);
+      if (at < 0) this.#giveBlocks(batch);
     }
   }
 
@@ -138,10 +138,9 @@ export class BatchWriter {
     }
   }
 
-  #logAndApplyLocked(batch: EncodedBatch, overwrites: boolean, staged: number, bytes: number, durability: number, epoch: number): number {
+  /** @param at place in the ring */
+  #logAndApplyLocked(batch: EncodedBatch, overwrites: boolean, at: number, staged: number, bytes: number, durability: number): number {
     const { ring } = this.#core;
-    const at = ring.reserve(staged !== 0 ? R.recordBytes(R.STAGED_BODY_WORDS) : bytes, RING_HEADROOM_BYTES, epoch);
-    if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
     const low = ring.words[at + R.RECORD_LSN_LOW];
     const high = ring.words[at + R.RECORD_LSN_HIGH];
     if (staged !== 0) {

@@ -35,6 +35,8 @@ const TRIMMED_BYTES_MAX = 65_536;
 const NO_WORDS = new Int32Array(0);
 const NO_BYTES = Buffer.alloc(0);
 const START_OPERATIONS = 16;
+/** Places for keys that are cleared for the next batch; where there are more they are made anew, so that a small batch does not pay for a large one. */
+const CLEARED_PLACES_MAX = 1024;
 
 export class EncodedBatch {
   words: Int32Array = NO_WORDS;
@@ -61,7 +63,8 @@ export class EncodedBatch {
     this.count = 0;
     this.keyBytesMax = 0;
     this.hasOnlyShortPuts = true;
-    if (this.#found !== 0) this.#byKey.fill(0);
+    if (this.#byKey.length > CLEARED_PLACES_MAX) this.#byKey = NO_WORDS;
+    else if (this.#found !== 0) this.#byKey.fill(0);
     this.#found = 0;
     this.#limit(KEPT_BYTES_MAX);
   }

@@ -116,3 +116,19 @@ void t.test('a key that is read often is compared once; one of many that has cha
   t.equal(db.get('result'), 2);
   await db.close();
 });
+
+void t.test('a small transaction after a large one, and the other way round', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  for (const size of [3000, 3, 600, 1, 3000]) {
+    await db.transaction((tx) => {
+      for (let i = 0; i < size; i++) tx.put(`many ${i}`, `${size}.${i}`);
+      for (let i = 0; i < 3000; i += i < 10 ? 1 : 7) {
+        const expected: unknown = i < size ? `${size}.${i}` : db.get(`many ${i}`);
+        if (tx.get(`many ${i}`) !== expected) t.fail(`key ${i} of a transaction of ${size}`);
+      }
+    });
+    t.equal(db.get(`many ${size - 1}`), `${size}.${size - 1}`);
+  }
+  t.equal(db.size, 3000);
+  await db.close();
+});
