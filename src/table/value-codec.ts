@@ -103,13 +103,23 @@ export class ValueCodec {
       throw new FlashVectorError('FV_VALUE', `a value cannot be ${describe(value)}`);
     this.#depth++;
     try {
-      const packed = this.#packr.pack(value, REUSE) as PackedBuffer;
-      this.#packed = packed;
+      const buffer = this.#packr.pack(value, REUSE) as PackedBuffer;
+      let packed: Buffer = buffer;
       // A pack that has saved a new structure returns a view of just the value instead of the whole buffer.
-      this.#packedStart = packed.start ?? 0;
-      this.#packedEnd = packed.end ?? packed.length;
+      let start = buffer.start ?? 0;
+      let end = buffer.end ?? buffer.length;
+      const bytes = buffer.subarray(start, end);
+      if (maybeIllFormed(bytes)) {
+        // To look closer is to run the value's getters once more, and what they write is packed into the same memory.
+        packed = Buffer.from(bytes);
+        start = 0;
+        end = packed.length;
+        refuseIllFormed(value);
+      }
+      this.#packed = packed;
+      this.#packedStart = start;
+      this.#packedEnd = end;
       this.#packedType = E.TYPE_MSGPACK;
-      if (maybeIllFormed(packed.subarray(this.#packedStart, this.#packedEnd))) refuseIllFormed(value);
     } catch (error) {
       throw packError(error, value);
     } finally {

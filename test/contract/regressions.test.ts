@@ -307,6 +307,30 @@ void t.test('a getter may write a value that takes another buffer', async (t) =>
   await db.close();
 });
 
+void t.test('a getter may write while a value is searched for lone surrogates', async (t) => {
+  const db = await open(tempFolder(t));
+  // A Map is packed by msgpackr, and U+FFFD is what it makes of a lone surrogate: the value is looked at once more.
+  for (const text of ['\ufffd', '\ufffd'.repeat(3000)]) {
+    let runs = 0;
+    const value = {
+      map: new Map([['x', 1]]),
+      text,
+      get inner(): number {
+        runs++;
+        void db.put('inner', { other: text });
+        return 1;
+      },
+    };
+    await db.put('outer', value);
+    t.ok(runs > 1, 'it was');
+    t.same(db.get('outer'), { map: new Map([['x', 1]]), text, inner: 1 });
+    t.same(db.get('inner'), { other: text });
+  }
+  await t.rejects(db.put('outer', { map: new Map(), text: '\ud800' }), { code: 'FV_VALUE' });
+  t.ok(db.has('inner'));
+  await db.close();
+});
+
 void t.test('increment takes every key that put takes', async (t) => {
   const db = await open(tempFolder(t), { ringBytes: 65_536 });
   for (const key of ['x'.repeat(9000), 'x'.repeat(65_535)]) {
