@@ -38,7 +38,7 @@ export interface WritePartTask extends Common {
   shards: SharedArrayBuffer[];
   part: number;
   parts: number;
-  /** Whether to rest after every stretch of work, and to leave the disk to others as often. */
+  /** Whether to rest after every stretch of work, and to sync every SYNC_OFTEN_BYTES. */
   rests: boolean;
 }
 

@@ -229,7 +229,7 @@ export class BatchWriter {
       const shard = shards[batch.hashes[i] & shardMask];
       if (maySpare && i > first) {
         const entry = batch.locate(i, shard.table);
-        if (entry !== ABSENT && shard.overwritesWithLocked(entry, batch.entryBytesOf(i))) continue;
+        if (entry !== ABSENT && shard.takesInPlaceLocked(entry, batch.entryBytesOf(i))) continue;
       }
       batch.loadKey(i, scratch);
       if (isPut) {
@@ -265,7 +265,7 @@ export class BatchWriter {
     for (let i = 0; i < count; i++) {
       const shard = shards[hashes[i] & shardMask];
       const entry = batch.locate(i, shard.table);
-      if (entry === ABSENT || !shard.overwritesWithLocked(entry, batch.entryBytesOf(i))) return i;
+      if (entry === ABSENT || !shard.takesInPlaceLocked(entry, batch.entryBytesOf(i))) return i;
       entries[i] = entry >>> 1;
     }
     return count;

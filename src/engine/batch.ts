@@ -75,7 +75,8 @@ export class EncodedBatch {
   }
 
   #limit(bytes: number): void {
-    if (this.bytes.length <= bytes) return;
+    // Of short operations their places and hashes count, too.
+    if (this.bytes.length <= bytes && this.starts.length * 16 <= bytes) return;
     this.words = NO_WORDS;
     this.bytes = NO_BYTES;
     this.starts = new Int32Array(START_OPERATIONS);
@@ -86,6 +87,11 @@ export class EncodedBatch {
   /** @param expiresMs in ms since 1970, or 0 @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
   put(core: Core, key: unknown, value: unknown, expiresMs: number): void {
     core.codec.prepare(value);
+    this.putPrepared(core, key, value, expiresMs);
+  }
+
+  /** The same for a value that has been prepared just now. */
+  putPrepared(core: Core, key: unknown, value: unknown, expiresMs: number): void {
     encodeKey(core.scratch, key);
     core.codec.place(value);
     addExpiry(core.scratch, expiresMs);

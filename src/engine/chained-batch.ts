@@ -31,7 +31,10 @@ export class ChainedBatch {
   put(key: AnyKey, value: unknown, options?: { ttl?: number }): this {
     this.#check();
     const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.momentIn(checkTtl('batch', options.ttl));
-    this.#batch.put(this.#core, key, value, expiresMs);
+    this.#core.codec.prepare(value);
+    // A getter of the value may have written the batch.
+    this.#check();
+    this.#batch.putPrepared(this.#core, key, value, expiresMs);
     return this;
   }
 

@@ -162,10 +162,11 @@ export class Shard extends ShardReader {
 
   /** Whether the value in the scratch can overwrite that of `entry` where it is. */
   fitsLocked(entry: number): boolean {
-    return this.#fits(entry, this.entryBytes());
+    return this.takesInPlaceLocked(entry, this.entryBytes());
   }
 
-  #fits(entry: number, bytes: number): boolean {
+  /** Whether an entry of `bytes` with the same key can overwrite `entry` where it is, unless a snapshot needs that. */
+  takesInPlaceLocked(entry: number, bytes: number): boolean {
     if (bytes > E.IN_PLACE_BYTES_MAX) return false;
     const sizeClass = this.region.words[entry] >>> E.ENTRY_CLASS_SHIFT;
     return sizeClass !== CLASS_LARGE && bytes <= blockBytes(this.region, entry >>> 1, sizeClass);
@@ -303,11 +304,6 @@ export class Shard extends ShardReader {
     return !this.#isNeeded(entry) && this.fitsLocked(entry);
   }
 
-  /** The same for a put that makes an entry of `bytes`. */
-  overwritesWithLocked(entry: number, bytes: number): boolean {
-    return !this.#isNeeded(entry) && this.#fits(entry, bytes);
-  }
-
   /** A note for the version that the put in the scratch, whose block is there already, may supersede. @returns false when there is no memory */
   prepareNoteLocked(entry: number): boolean {
     this.note = 0;
@@ -402,7 +398,7 @@ export class Shard extends ShardReader {
 
   /**
    * Overwrites an entry in place with a put of a batch.
-   * @param entry for which `overwritesWithLocked` holds
+   * @param entry for which `takesInPlaceLocked` holds
    * @param operations the batch's operations, and the same as bytes; the put begins at word `at`
    */
   overwriteLocked(entry: number, hash: number, operations: Int32Array, bytes: Buffer, at: number, lsnLow: number, lsnHigh: number): void {

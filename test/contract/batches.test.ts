@@ -3,6 +3,8 @@
 import t from 'tap';
 import { open, type BatchOperation, type FlashVector } from '../../src/index.js';
 import { DURABILITY_MEMORY } from '../../src/base/record.js';
+import type { Core } from '../../src/engine/core.js';
+import { CONFLICT, DEFER_LOCK } from '../../src/engine/write-result.js';
 import { Writer } from '../../src/engine/writer.js';
 import * as L from '../../src/memory/layout.js';
 import { encodeKey } from '../../src/table/key-codec.js';
@@ -303,6 +305,124 @@ void t.test('values are copied into their blocks before the batch is logged, and
     { isOpen: true, head },
   ]);
   t.end();
+});
+
+/** A key whose shard is `shard`. */
+function keyIn(core: Core, shard: number): string {
+  for (let number = 0; ; number++) {
+    encodeKey(core.scratch, `key${number}`);
+    if ((core.scratch.keyHash & core.shardMask) === shard) return `key${number}`;
+  }
+}
+
+void t.test('what a transaction has read is compared under the locks of its shards, and afterwards none is held', (t) => {
+  const core = emptyCore(4);
+  const writer = new Writer(core);
+  const lockOf = (shard: number): number => core.words[core.shards[shard].lockWord];
+  const batch = core.takeBatch();
+  const reads = core.takeBatch();
+  batch.put(core, keyIn(core, 1), 1, 0);
+  reads.del(core, keyIn(core, 2));
+  const seen: boolean[][] = [];
+  const guard = {
+    reads,
+    needsAllShards: false,
+    holdsLocked: () => {
+      seen.push([0, 1, 2, 3].map((shard) => lockOf(shard) !== 0));
+      return seen.length > 1;
+    },
+  };
+  t.equal(writer.tryBatch(batch, DURABILITY_MEMORY, 0, guard), CONFLICT);
+  t.ok(writer.tryBatch(batch, DURABILITY_MEMORY, 0, guard) > 0);
+  guard.needsAllShards = true;
+  t.ok(writer.tryBatch(batch, DURABILITY_MEMORY, 0, guard) > 0);
+  t.same(seen, [
+    [false, true, true, false],
+    [false, true, true, false],
+    [true, true, true, true],
+  ]);
+  t.same([0, 1, 2, 3].map(lockOf), [0, 0, 0, 0]);
+
+  // Somebody holds the last one.
+  Atomics.store(core.words, core.shards[3].lockWord, 200);
+  t.equal(writer.tryBatch(batch, DURABILITY_MEMORY, 0, guard), DEFER_LOCK);
+  t.same([0, 1, 2, 3].map(lockOf), [0, 0, 0, 200], 'the others are free');
+  t.equal(seen.length, 3);
+  writer.dispose();
+  t.end();
+});
+
+void t.test('batches and transactions that are deferred keep what they are to write', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 1 });
+  const words = new Int32Array(db.handle.control);
+  const lock = L.shardWord(0) + L.SHARD_LOCK;
+  for (let i = 0; i < 20; i++) await db.put(`old${i}`, i);
+  Atomics.store(words, lock, 200);
+  const written: Promise<unknown>[] = [];
+  for (let i = 0; i < 20; i++) {
+    written.push(db.transaction((tx) => tx.put(`old${i}`, `transaction ${i}`)));
+    written.push(db.batch([{ type: 'put', key: `new${i}`, value: `batch ${i}` }]));
+    // These give back what they have taken at once.
+    await db.transaction((tx) => {
+      tx.has(`old${i}`);
+    });
+    await t.rejects(
+      db.transaction((tx) => {
+        tx.put('never', i);
+        throw new Error('given up');
+      }),
+      /given up/,
+    );
+    await t.rejects(db.batch([{ type: 'put', key: 'never', value: undefined }]), { code: 'FV_VALUE' });
+  }
+  t.ok(db.stats().contention.deferrals > 0);
+  Atomics.store(words, lock, 0);
+  await Promise.all(written);
+  for (let i = 0; i < 20; i++) {
+    t.equal(db.get(`old${i}`), `transaction ${i}`);
+    t.equal(db.get(`new${i}`), `batch ${i}`);
+  }
+  t.equal(db.size, 40);
+  await db.close();
+});
+
+void t.test('a batch for which there is no memory leaves none taken', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 1, maxMemoryBytes: 16 * 1024 * 1024 });
+  await db.put('there', 'x'.repeat(1000));
+  const operations: BatchOperation[] = [{ type: 'put', key: 'there', value: 'y'.repeat(1000) }];
+  for (let i = 0; i < 300; i++) operations.push({ type: 'put', key: `long${i}`, value: 'z'.repeat(100_000) });
+  await t.rejects(db.batch(operations), { code: 'FV_MEMORY_FULL' });
+  const { usedBytes } = db.stats().memory;
+  for (let i = 0; i < 5; i++) await t.rejects(db.batch(operations), { code: 'FV_MEMORY_FULL' });
+  t.equal(db.stats().memory.usedBytes, usedBytes);
+  t.same([...db.entries()], [['there', 'x'.repeat(1000)]]);
+  await db.close();
+});
+
+void t.test('a batch that only overwrites uses its keys, as far as eviction goes', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', eviction: 'lru', maxMemoryBytes: 64 * 1024 * 1024 });
+  await db.batch([{ type: 'put', key: 'a', value: 1 }]);
+  const marks = new Uint16Array(db.handle.marks);
+  marks.fill(0xffff);
+  await db.batch([{ type: 'put', key: 'a', value: 2 }]);
+  t.equal(marks.filter((mark) => mark !== 0xffff).length, 1);
+  await db.close();
+});
+
+void t.test('a chained batch that a getter of one of its values writes', async (t) => {
+  const db = await open(tempFolder(t));
+  const batch = db.batch().put('a', 1);
+  let written: Promise<number> | undefined;
+  const value = {
+    get text(): string {
+      written = batch.write();
+      return 'late';
+    },
+  };
+  t.throws(() => batch.put('b', value), { code: 'FV_CLOSED' });
+  await written;
+  t.same([...db.entries()], [['a', 1]]);
+  await db.close();
 });
 
 void t.test('a snapshot that is opened while a batch is between the log and the tables', (t) => {
