@@ -1,6 +1,6 @@
 /**
  * A batch under construction: its operations, encoded one behind the other as they will lie in the
- * record, in private memory that grows.
+ * record, in private memory that grows; and found again by their keys.
  */
 
 import { FlashVectorError } from '../base/errors.js';

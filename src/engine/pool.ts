@@ -12,7 +12,7 @@ import { FlashVectorError } from '../base/errors.js';
 
 const worker = (name: string): string => new URL(`../../workers/${name}.js`, import.meta.url).href;
 /**
- * How long a thread without work is kept. A new one takes 70 ms of processor time until it has loaded its code, at the cost of who writes meanwhile, and is slow until that is compiled: a
+ * How long a thread without work is kept. A new one takes 70 to 96 ms of processor time until it has loaded its code, at the cost of who writes meanwhile, and is slow until that is compiled: a
  * store that is written to steadily keeps the one that writes its checkpoints.
  */
 const IDLE_MS = 30_000;

@@ -315,6 +315,21 @@ function keyIn(core: Core, shard: number): string {
   }
 }
 
+void t.test('entries that a batch overwrites get all of its LSN', (t) => {
+  const core = emptyCore(1);
+  const writer = new Writer(core);
+  const [shard] = core.shards;
+  const batch = core.takeBatch();
+  batch.put(core, 'a', 1, 0);
+  t.equal(writer.tryBatch(batch, DURABILITY_MEMORY, 0), 1);
+  const next = 2 ** 33 + 5;
+  core.control.storeLsn(L.CONTROL_NEXT_LSN, next);
+  t.equal(writer.tryBatch(batch, DURABILITY_MEMORY, 0), next);
+  t.equal(shard.lsnLocked(batch.locate(0, shard.table)), next);
+  writer.dispose();
+  t.end();
+});
+
 void t.test('what a transaction has read is compared under the locks of its shards, and afterwards none is held', (t) => {
   const core = emptyCore(4);
   const writer = new Writer(core);

@@ -275,3 +275,19 @@ void t.test('a store rewritten over and over keeps its size on disk', { timeout:
   t.ok(largest <= 3 * live + 4 * 1024 * 1024, `${largest} bytes at most for ${live} of data`);
   await db.close();
 });
+
+void t.test('the thread that writes checkpoints is kept for those that follow', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory' });
+  await fill(db, 0, 1000);
+  await db.checkpoint();
+  let threads = 0;
+  const count = (): void => void threads++;
+  process.on('worker', count);
+  t.teardown(() => process.off('worker', count));
+  for (let i = 0; i < 2; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await db.checkpoint();
+  }
+  t.equal(threads, 0, 'no new thread, a second and a half later');
+  await db.close();
+});

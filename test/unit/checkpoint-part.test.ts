@@ -8,6 +8,9 @@ import { publishCheckpoint } from '../../src/checkpoint/publish.js';
 import { readPart } from '../../src/checkpoint/part-reader.js';
 import { Checksum } from '../../src/platform/checksum.js';
 import { createFileSystem } from '../../src/platform/node-files.js';
+import runTask from '../../workers/checkpoint.js';
+import { counted, countedFiles, createFileSystem as countFiles } from '../support/counted-files.js';
+import { emptyCore, put } from '../support/index-harness.js';
 import { tempFolder } from '../support/temp.js';
 
 const IDENTITY = { storeId: Buffer.alloc(16, 7), checkpoint: 1, part: 0 };
@@ -121,33 +124,32 @@ void t.test('a thread that is slow at writing a part tells as often as a quick o
 void t.test('a part is synced as often as it was told', async (t) => {
   const checksum = await Checksum.load();
   for (const syncEveryBytes of [undefined, SYNC_OFTEN_BYTES]) {
-    const files = createFileSystem();
-    let unsynced = 0;
-    let most = 0;
-    let syncs = 0;
-    const open = files.open.bind(files);
-    files.open = (file, mode) => {
-      const opened = open(file, mode);
-      const write = opened.write.bind(opened);
-      const sync = opened.sync.bind(opened);
-      opened.write = (buffer, offset, length, position) => {
-        unsynced += length;
-        most = Math.max(most, unsynced);
-        return write(buffer, offset, length, position);
-      };
-      opened.sync = () => {
-        unsynced = 0;
-        syncs++;
-        sync();
-      };
-      return opened;
-    };
-    const writer = new PartWriter(files, checksum, tempFolder(t), IDENTITY, syncEveryBytes);
+    Object.assign(counted, { syncs: 0, unsynced: 0, unsyncedMost: 0 });
+    const writer = new PartWriter(countFiles(), checksum, tempFolder(t), IDENTITY, syncEveryBytes);
     for (let i = 0; i < 10; i++) writer.add(new Entries(5000), () => undefined);
     const { bytes } = writer.finish();
     const every = syncEveryBytes ?? 4 * 1024 * 1024;
-    t.ok(most < every + BLOCK_BYTES_MAX, `at most ${most} bytes were not synced`);
-    t.ok(syncs >= Math.floor(bytes / (every + BLOCK_BYTES_MAX)) && syncs <= bytes / every + 1, `${syncs} syncs of ${bytes} bytes`);
+    t.ok(counted.unsyncedMost < every + BLOCK_BYTES_MAX, `at most ${counted.unsyncedMost} bytes were not synced`);
+    t.ok(
+      counted.syncs >= Math.floor(bytes / (every + BLOCK_BYTES_MAX)) && counted.syncs <= bytes / every + 1,
+      `${counted.syncs} syncs of ${bytes} bytes`,
+    );
+  }
+});
+
+void t.test('the task that writes a part syncs often where it rests', async (t) => {
+  const core = emptyCore(1);
+  for (let i = 0; i < 20_000; i++) put(core, `key${i}`, 'v'.repeat(100));
+  for (const rests of [true, false]) {
+    Object.assign(counted, { syncs: 0, unsynced: 0, unsyncedMost: 0 });
+    const common = { directory: tempFolder(t), files: countedFiles(), storeId: IDENTITY.storeId, checkpoint: 1, givesWay: false };
+    const { control, shards } = core.handle;
+    const done = await runTask({ kind: 'write', ...common, control, shards: [...shards], part: 0, parts: 1, rests });
+    if (done.error !== undefined) throw new Error(done.error.message);
+    t.equal(done.part?.entries, 20_000);
+    const every = rests ? SYNC_OFTEN_BYTES : (done.part?.bytes ?? 0);
+    t.equal(counted.syncs > 5, rests, `${counted.syncs} syncs`);
+    t.ok(counted.unsyncedMost < every + BLOCK_BYTES_MAX, `at most ${counted.unsyncedMost} bytes were not synced`);
   }
 });
 
