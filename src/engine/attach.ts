@@ -7,6 +7,7 @@ import { Control } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { freeSlot, takeSlot, threadWord } from '../memory/registry.js';
 import { askForCheckpoint } from './checkpoint-request.js';
+import { keepCode } from './code-keeper.js';
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import { isStoreHandle, type StoreHandle } from './handle.js';
@@ -41,6 +42,7 @@ export async function attach(handle: StoreHandle, options: AttachOptions = {}): 
       watch.dispose();
       // The slot may have been freed for us when the store was closed and this thread taken for dead.
       if (Atomics.load(core.words, threadWord(control, slot) + L.THREAD_ID) === threadId + 1) freeSlot(control, slot);
+      keepCode(core, options.cache === true);
     },
   };
   return new FlashVector(core, writer, lifecycle, options.cache === true);

@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { FlashVectorError, assert } from '../base/errors.js';
 import { REGION_BYTES_MAX, type ResolvedOptions } from '../base/options.js';
 import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC } from '../base/record.js';
-import { createControl } from '../memory/control.js';
+import { createControl, type ControlSettings } from '../memory/control.js';
 import * as L from '../memory/layout.js';
 import { markBytes } from '../memory/marks.js';
 import { Region, createRegionBuffer } from '../memory/region.js';
@@ -37,7 +37,7 @@ export function growingBytes(options: ResolvedOptions): number {
 }
 
 export function createMemory(options: ResolvedOptions): StoreHandle {
-  const control = createControl({
+  const settings: ControlSettings = {
     shards: options.shards,
     hashSeed: randomInt(0x7fff_ffff),
     durability: DURABILITIES[options.durability],
@@ -47,11 +47,16 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
     orderedKeys: options.keyEncoding === 'ordered',
     eviction: EVICTIONS[options.eviction],
     ackPollUs: options.ackPollUs,
-  });
-  const regionMax = REGION_BYTES_MAX;
-  const shards = Array.from({ length: options.shards }, () => createRegionBuffer(regionMax));
-  const index = createRegionBuffer(regionMax);
-  control.words[L.CONTROL_MEMORY_UNITS] = options.shards + 1;
+  };
+  return allocateMemory(settings, options.ringBytes, REGION_BYTES_MAX);
+}
+
+/** @param regionBytesMax as far as each of the regions can grow */
+export function allocateMemory(settings: ControlSettings, ringBytes: number, regionBytesMax: number): StoreHandle {
+  const control = createControl(settings);
+  const shards = Array.from({ length: settings.shards }, () => createRegionBuffer(regionBytesMax));
+  const index = createRegionBuffer(regionBytesMax);
+  control.words[L.CONTROL_MEMORY_UNITS] = settings.shards + 1;
   control.words[L.CONTROL_INDEX_UNITS] = 1;
   for (const shard of shards) {
     assert(createTable(new Region(shard, control.words)), 'a new region holds an empty table');
@@ -60,11 +65,11 @@ export function createMemory(options: ResolvedOptions): StoreHandle {
   return {
     kind: 'flashvector',
     control: control.buffer,
-    ring: new SharedArrayBuffer(options.ringBytes),
-    staging: createRegionBuffer(regionMax),
+    ring: new SharedArrayBuffer(ringBytes),
+    staging: createRegionBuffer(regionBytesMax),
     shards,
     index,
-    marks: new SharedArrayBuffer(options.eviction === 'lru' ? markBytes(options.shards) : 0),
+    marks: new SharedArrayBuffer(settings.eviction === L.EVICTION_LRU ? markBytes(settings.shards) : 0),
     bell: indexer.bell.buffer,
   };
 }

@@ -21,6 +21,7 @@ import type { LogSummary } from '../wal/log-reader.js';
 import type { LogTask } from '../../workers/log.js';
 import type { ChangeSource } from './changes.js';
 import { Checkpointer, type CheckpointBase, type CheckpointSettings, type CheckpointStats } from './checkpoints.js';
+import { keepCode } from './code-keeper.js';
 import { Core } from './core.js';
 import { FlashVector, type Lifecycle } from './database.js';
 import { Expirer } from './expirer.js';
@@ -293,6 +294,7 @@ class Opening {
     Atomics.store(words, L.CONTROL_STATUS, L.STATUS_CLOSED);
     control.bump(L.CONTROL_ACK_EPOCH);
     await this.undo();
+    keepCode(core, this.options.cache);
     if (!this.options.readOnly && control.failure !== undefined) throw control.failure;
   }
 
