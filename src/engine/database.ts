@@ -90,14 +90,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * @example await db.put('user:1', { name: 'Ada' })
    */
   put(key: Key, value: unknown, options?: PutOptions): Promise<number> {
-    if ((++this.#puts & PUT_SAMPLE_MASK) !== 0) return this.#put(key, value, options);
-    const started = performance.now();
-    const promise = this.#put(key, value, options);
-    this.core.metrics.record(M.HISTOGRAM_PUT_APPLIED, (performance.now() - started) * 1e6);
-    return promise;
-  }
-
-  #put(key: Key, value: unknown, options: PutOptions | undefined): Promise<number> {
+    const startedMs = (++this.#puts & PUT_SAMPLE_MASK) === 0 ? performance.now() : 0;
     try {
       this.#checkWritable();
       const core = this.core;
@@ -117,7 +110,9 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       if (expiresMs !== 0) addExpiry(core.scratch, expiresMs);
       this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
       this.counters[M.COUNTER_PUTS]++;
-      return this.#write(OPERATION_PUT, condition, durability);
+      const written = this.#write(OPERATION_PUT, condition, durability);
+      if (startedMs !== 0) core.metrics.record(M.HISTOGRAM_PUT_APPLIED, (performance.now() - startedMs) * 1e6);
+      return written;
     } catch (error) {
       return Promise.reject(error);
     }

@@ -241,14 +241,20 @@ export class Writer {
   /** Logs and applies the operation in the scratch; `entry` is where its key is now. */
   #commitLocked(shard: Shard, found: number, type: number, bytes: number, durability: number): number {
     const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
-    let entry = found;
-    if (!shard.prepareLocked(type, entry)) {
-      // What no snapshot needs any more may be all that stands in the way.
-      if (!shard.hasVersions() || shard.reclaimLocked(RECLAIM_FULL_MAX) === 0) throw memoryFull();
-      entry = shard.table.locate(this.#core.scratch);
-      if (!shard.prepareLocked(type, entry)) throw memoryFull();
-    }
+    const entry = shard.prepareLocked(type, found) ? found : this.#prepareAgain(shard, type);
     if (!shard.touchesIndex) return this.#logAndApplyLocked(shard, entry, type, bytes, durability, epoch);
+    return this.#commitWithIndex(shard, entry, type, bytes, durability, epoch);
+  }
+
+  /** What no snapshot needs any more may be all that stands in the way. @returns where the key is then @throws FlashVectorError FV_MEMORY_FULL */
+  #prepareAgain(shard: Shard, type: number): number {
+    if (!shard.hasVersions() || shard.reclaimLocked(RECLAIM_FULL_MAX) === 0) throw memoryFull();
+    const entry = shard.table.locate(this.#core.scratch);
+    if (!shard.prepareLocked(type, entry)) throw memoryFull();
+    return entry;
+  }
+
+  #commitWithIndex(shard: Shard, entry: number, type: number, bytes: number, durability: number, epoch: number): number {
     const ordered = shard.ordered as OrderedIndex;
     try {
       ordered.lockFor(shard.index);

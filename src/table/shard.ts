@@ -274,8 +274,13 @@ export class Shard extends ShardReader {
     this.touchesIndex = false;
     this.#waitsForIndex = false;
     const isNeeded = entry !== ABSENT && this.#isNeeded(entry);
+    if (type === OPERATION_PUT && entry !== ABSENT && !isNeeded && this.fitsLocked(entry)) return true;
+    return this.#prepareChange(type, entry, isNeeded);
+  }
+
+  /** The same for what does not overwrite its entry where it is. */
+  #prepareChange(type: number, entry: number, isNeeded: boolean): boolean {
     if (type === OPERATION_PUT) {
-      if (entry !== ABSENT && !isNeeded && this.fitsLocked(entry)) return true;
       if (entry === ABSENT && !this.makeRoomLocked()) return false;
       this.block = this.takeBlockLocked();
       if (this.block === 0) return false;
@@ -349,33 +354,44 @@ export class Shard extends ShardReader {
     const { block, note } = this;
     this.block = 0;
     this.note = 0;
-    if (type === OPERATION_PUT) this.putLocked(entry, block, note, lsnLow, lsnHigh);
+    if (type === OPERATION_PUT && block === 0) this.#overwriteWithScratch(entry, lsnLow, lsnHigh);
+    else if (type === OPERATION_PUT) this.#putBlock(entry, block, note, lsnLow, lsnHigh);
     else if (entry !== ABSENT) this.deleteLocked(entry, block, note, lsnLow, lsnHigh);
   }
 
+  /** Overwrites an entry where it is with the put in the scratch. */
+  #overwriteWithScratch(entry: number, lsnLow: number, lsnHigh: number): void {
+    const { scratch, region } = this;
+    const { words } = region;
+    const external = scratch.valueBytes;
+    if (external === null) {
+      scratch.words[0] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT);
+      scratch.words[1] = scratch.valueLength;
+      this.overwriteLocked(entry, scratch.keyHash, scratch.words, scratch.bytes, 0, lsnLow, lsnHigh);
+      return;
+    }
+    if (this.marks !== undefined) this.marks.touch(scratch.keyHash);
+    const before = words[entry];
+    countBytes(words, REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
+    this.#beginChange();
+    this.#writeMeta(entry, before >>> E.ENTRY_CLASS_SHIFT);
+    words[entry + E.ENTRY_LSN_LOW] = lsnLow;
+    words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
+    this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), false);
+    this.#endChange();
+    this.#countOverwritten(entry, before);
+  }
+
   /**
-   * Applies the put in the scratch.
+   * Applies the put in the scratch, which has a block of its own.
    * @param entry what `locate` found just now
-   * @param block a filled block, or 0 to overwrite in place
    * @param note memory for a note when a snapshot may need what is there, or 0
    */
-  putLocked(entry: number, block: number, note: number, lsnLow: number, lsnHigh: number): void {
+  #putBlock(entry: number, block: number, note: number, lsnLow: number, lsnHigh: number): void {
     const region = this.region;
     const words = region.words;
     const scratch = this.scratch;
     if (this.marks !== undefined) this.marks.touch(scratch.keyHash);
-    if (block === 0) {
-      const before = words[entry];
-      countBytes(words, REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
-      this.#beginChange();
-      this.#writeMeta(entry, before >>> E.ENTRY_CLASS_SHIFT);
-      words[entry + E.ENTRY_LSN_LOW] = lsnLow;
-      words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
-      this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), false);
-      this.#endChange();
-      this.#countOverwritten(entry, before);
-      return;
-    }
     words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
     words[block * 2 + E.ENTRY_LSN_HIGH] = lsnHigh;
     if (entry === ABSENT) {
