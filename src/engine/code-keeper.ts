@@ -6,7 +6,7 @@
  * after some collections would run in the interpreter again, for as long as it takes to compile everything anew.
  *
  * Each thread that closes a store therefore keeps a model of it, one of each kind: an empty store of one shard, in memory, with no folder, no thread and
- * no timer. Nobody ever reads or writes it. It takes about a mebibyte for as long as the thread lives.
+ * no timer. Nobody ever reads or writes it. Each takes about a mebibyte for as long as the thread lives.
  */
 
 import { DURABILITY_SYNC } from '../base/record.js';
@@ -40,7 +40,7 @@ export function keepCode({ words }: Core, isCached: boolean): void {
     hashSeed: 1,
     durability: DURABILITY_SYNC,
     maxMemoryBytes: Number.MAX_SAFE_INTEGER,
-    // Where these differ a store has objects of other classes.
+    // Where these differ a store may have objects of other classes, or others in their fields.
     indexed: words[L.CONTROL_INDEXED] !== 0,
     orderedKeys: words[L.CONTROL_ORDERED_KEYS] !== 0,
     eviction: words[L.CONTROL_EVICTION],

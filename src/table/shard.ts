@@ -206,13 +206,12 @@ export class Shard extends ShardReader {
     return reserveTop(this.region, this.table.growthBytes(count));
   }
 
-  /** Fills a block with header, key and value from the scratch. Its LSN follows in `putLocked`. */
+  /** Fills a block with header, key and value from the scratch. Its LSN follows in `applyLocked`. */
   fillBlock(unit: number): void {
-    const scratch = this.scratch;
     const entry = unit * 2;
     this.#writeMeta(entry, classAt(this.region, unit));
     this.region.words[entry + E.ENTRY_OLDER] = 0;
-    this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), true);
+    this.#writePayload(entry + E.ENTRY_HEADER_WORDS);
   }
 
   #writeMeta(entry: number, sizeClass: number): void {
@@ -226,20 +225,18 @@ export class Shard extends ShardReader {
     words[entry + E.ENTRY_VALUE_LENGTH] = scratch.valueLength;
   }
 
-  /** Copies the value from the scratch, and the key before it if `withKey`, to word `to`. */
-  #writePayload(to: number, from: number, keyWords: number, withKey: boolean): void {
+  /** Copies key and value from the scratch to word `to`. */
+  #writePayload(to: number): void {
     const scratch = this.scratch;
     const words = this.region.words;
     const external = scratch.valueBytes;
-    const valueWords = external === null ? wordsOf(scratch.valueLength) : 0;
-    const source = withKey ? from : from + keyWords;
-    const target = withKey ? to : to + keyWords;
-    const count = (withKey ? keyWords : 0) + valueWords;
+    const keyWords = wordsOf(scratch.keyLength);
+    const count = external === null ? keyWords + wordsOf(scratch.valueLength) : keyWords;
     if (count <= WORD_COPY_MAX) {
       const operation = scratch.words;
-      for (let i = 0; i < count; i++) words[target + i] = operation[source + i];
+      for (let i = 0; i < count; i++) words[to + i] = operation[OPERATION_HEADER_WORDS + i];
     } else {
-      scratch.bytes.copy(this.region.bytes, target * 4, source * 4, (source + count) * 4);
+      scratch.bytes.copy(this.region.bytes, to * 4, OPERATION_HEADER_WORDS * 4, (OPERATION_HEADER_WORDS + count) * 4);
     }
     if (external !== null) {
       const start = (to + keyWords) * 4;
@@ -361,25 +358,11 @@ export class Shard extends ShardReader {
 
   /** Overwrites an entry where it is with the put in the scratch. */
   #overwriteWithScratch(entry: number, lsnLow: number, lsnHigh: number): void {
-    const { scratch, region } = this;
-    const { words } = region;
-    const external = scratch.valueBytes;
-    if (external === null) {
-      scratch.words[0] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT);
-      scratch.words[1] = scratch.valueLength;
-      this.overwriteLocked(entry, scratch.keyHash, scratch.words, scratch.bytes, 0, lsnLow, lsnHigh);
-      return;
-    }
-    if (this.marks !== undefined) this.marks.touch(scratch.keyHash);
-    const before = words[entry];
-    countBytes(words, REGION_VALUE_BYTES, scratch.valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
-    this.#beginChange();
-    this.#writeMeta(entry, before >>> E.ENTRY_CLASS_SHIFT);
-    words[entry + E.ENTRY_LSN_LOW] = lsnLow;
-    words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
-    this.#writePayload(entry + E.ENTRY_HEADER_WORDS, OPERATION_HEADER_WORDS, wordsOf(scratch.keyLength), false);
-    this.#endChange();
-    this.#countOverwritten(entry, before);
+    const { scratch } = this;
+    assert(scratch.valueBytes === null, 'a value that fits where another is lies in the scratch');
+    scratch.words[0] = scratch.keyLength | (scratch.valueType << VALUE_TYPE_SHIFT) | (scratch.keyFlags << ENTRY_FLAGS_SHIFT);
+    scratch.words[1] = scratch.valueLength;
+    this.overwriteLocked(entry, scratch.keyHash, scratch.words, scratch.bytes, 0, lsnLow, lsnHigh);
   }
 
   /**
@@ -413,9 +396,9 @@ export class Shard extends ShardReader {
   }
 
   /**
-   * Overwrites an entry in place with a put of a batch.
+   * Overwrites an entry in place.
    * @param entry for which `takesInPlaceLocked` holds
-   * @param operations the batch's operations, and the same as bytes; the put begins at word `at`
+   * @param operations where the put is, at word `at`: a batch, or the scratch; and the same as bytes
    */
   overwriteLocked(entry: number, hash: number, operations: Int32Array, bytes: Buffer, at: number, lsnLow: number, lsnHigh: number): void {
     const { region } = this;

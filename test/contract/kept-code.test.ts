@@ -8,13 +8,12 @@ import type { OpenOptions } from '../../src/index.js';
 import { tempFolder } from '../support/temp.js';
 
 const FIXTURE = fileURLToPath(new URL('../fixture/reopen.js', import.meta.url));
-/** Of the functions that are looked at some may be compiled as parts of others only. */
-const COMPILED_MIN = 2;
 
 const CASES: [string, string, OpenOptions][] = [
   ['closed', 'owner', {}],
   ['closed and had no index', 'owner', { ordered: false }],
-  ['closed, and cached values and evicted keys', 'owner', { cache: true, eviction: 'lru', maxMemoryBytes: 64 * 1024 * 1024 }],
+  ['closed, and evicted keys', 'owner', { eviction: 'lru', maxMemoryBytes: 64 * 1024 * 1024 }],
+  ['closed, and cached values', 'owner', { cache: true }],
   ['left by an attached thread', 'attached', {}],
 ];
 
@@ -23,7 +22,11 @@ for (const [name, mode, options] of CASES) {
     const flags = ['--expose-gc', '--allow-natives-syntax'];
     const { stdout } = await promisify(execFile)(process.execPath, [...flags, FIXTURE, tempFolder(t), mode, JSON.stringify(options)]);
     const { before, after } = JSON.parse(stdout) as { before: string[]; after: string[] };
-    t.ok(before.length >= COMPILED_MIN, `compiled: ${before.join(', ')}`);
-    t.same(after, before);
+    t.ok(before.includes('get') && before.includes('put'), `compiled: ${before.join(', ')}`);
+    t.same(
+      before.filter((code) => !after.includes(code)),
+      [],
+      'all of it is there',
+    );
   });
 }
