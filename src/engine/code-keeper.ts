@@ -5,8 +5,8 @@
  * of its types with it. Of most classes of the engine a store has the only objects, so a program that closes its last store and opens another
  * after some collections would run in the interpreter again, for as long as it takes to compile everything anew.
  *
- * Each thread that closes a store therefore keeps a model of it, one of each kind: an empty store of one shard, in memory, with no folder, no thread and
- * no timer. Nobody ever reads or writes it. Each takes about a mebibyte for as long as the thread lives.
+ * Each thread that closes a store therefore keeps a model of it, one of each kind: a store of one shard and one key, in memory, with no folder, no thread and
+ * no timer. Nobody ever uses it. Each takes about a mebibyte for as long as the thread lives.
  */
 
 import { DURABILITY_SYNC } from '../base/record.js';
@@ -19,6 +19,8 @@ import { allocateMemory } from './memory.js';
 import { Writer } from './writer.js';
 
 const RING_BYTES = 65_536;
+const KEY = 'key';
+const ignore = (): void => undefined;
 /** By kind. */
 const models = new Map<number, FlashVector>();
 
@@ -29,8 +31,12 @@ function makeModel(settings: ControlSettings, isCached: boolean): FlashVector {
   const core = new Core(allocateMemory(settings, RING_BYTES, GROWTH_BYTES), L.OWNER_SLOT);
   core.giveBatch(core.takeBatch());
   const writer = new Writer(core);
+  const model = new FlashVector(core, writer, LIFECYCLE, isCached);
+  // A cache has objects of a shape of their own for what it keeps. The record stays in the ring: there is no log.
+  model.put(KEY, 0, { durability: 'memory' }).catch(ignore);
+  model.get(KEY);
   writer.dispose();
-  return new FlashVector(core, writer, LIFECYCLE, isCached);
+  return model;
 }
 
 /** Makes sure that the code stays which a store runs on that this thread has closed. Cost: a millisecond for the first of a kind. */
