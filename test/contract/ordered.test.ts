@@ -436,3 +436,25 @@ void t.test('eviction: what was used longest ago, or expires first, gives way at
   t.match(full, code('FV_MEMORY_FULL'), 'what does not expire is never evicted');
   await db.close();
 });
+
+void t.test('a write at the memory cap takes the memory of versions that no snapshot needs any more', async (t) => {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 1, ringBytes: 65_536, maxMemoryBytes: 4 * 1024 * 1024 });
+  const value = (i: number): string => `${i}`.padEnd(4000, 'x');
+  await db.put('key', value(0));
+  const snapshot = db.snapshot();
+  const fill = async (): Promise<void> => {
+    for (let i = 1; i < 10_000; i++) {
+      await db.put(`key ${i % 50}`, value(i));
+      // Each is needed by a snapshot of its own until all are closed.
+      if (i % 50 === 0) snapshots.push(db.snapshot());
+    }
+  };
+  const snapshots = [snapshot];
+  await t.rejects(fill(), { code: 'FV_MEMORY_FULL' });
+  for (const one of snapshots) one.close();
+  // In the same turn: nothing has been freed in the background.
+  const again = db.put('new', value(1));
+  await t.resolves(again);
+  t.equal(db.get('new'), value(1));
+  await db.close();
+});
