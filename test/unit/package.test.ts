@@ -1,4 +1,4 @@
-/** What is published: every package that its code imports is one that its users get. */
+/** What is published: every package that its code imports is one that its users get, and the layout's numbers are in the code that uses them. */
 
 import fs from 'node:fs';
 import { isBuiltin } from 'node:module';
@@ -25,5 +25,13 @@ void t.test('regression: published code imports run-time dependencies only, and 
   }
   imported.delete(manifest.name);
   t.same([...imported].sort(), Object.keys(manifest.dependencies).sort());
+  t.end();
+});
+
+void t.test('constants of the layout are compiled into the modules that use them', (t) => {
+  const readers = ['dist/src/table/shard-reader.js', 'dist/src/table/shard.js', 'dist/src/memory/ring.js', 'dist/src/engine/writer.js'];
+  const constants = /import\s+\{[^}]*\b(?:CONTROL|ENTRY|REGION|OPERATION|TYPE)_[A-Z]/;
+  for (const reader of readers) t.notMatch(fs.readFileSync(reader, 'utf8'), constants, reader);
+  t.match("import { ENTRY_OLDER } from './entry.js'", constants, 'what it would look like');
   t.end();
 });
