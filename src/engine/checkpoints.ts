@@ -128,13 +128,13 @@ export class Checkpointer {
   #retryAtMs = 0;
   #retryMs = RETRY_MS;
   #lastError: Error | undefined;
-  /** Bytes logged a second, as of the last look; and the look itself. */
+  /** Bytes logged a second, between the last two looks. None until then: of the moment since the store was opened nothing can be told. */
   #logRate = 0;
-  /** Share of its time that the owner's thread was at work, between the last two looks. */
+  /** Share of its time that the owner's thread was at work, between the same. */
   #utilization = 0;
   #lookedUtilization = performance.eventLoopUtilization();
   #lookedPolledMs = polledMs();
-  #lookedMs = 0;
+  #lookedMs = performance.now();
   #lookedBytes = 0;
   /** Requests of attached threads that have been served. */
   #served = 0;

@@ -97,6 +97,13 @@ void t.test('rests while the store is written to, unless its thread has no time 
   await checkpointer.stop();
 });
 
+void t.test('regression: a checkpoint at once after opening was taken for one beside a busy loop', async (t) => {
+  const { checkpointer, rests } = harness(t, tempFolder(t));
+  for (const end = performance.now() + 5; performance.now() < end;);
+  t.same(await rests(), [false, false]);
+  await checkpointer.stop();
+});
+
 /** A clock of its own for a loop that is kept turning: only runs ahead. */
 let fakeMs = 1e9;
 
