@@ -25,7 +25,10 @@ function harness(
 ): { checkpointer: Checkpointer; counters: Float64Array; rests: () => Promise<boolean[]>; makeLong: () => void } {
   const core = emptyCore(4);
   Atomics.store(core.words, L.CONTROL_LOG_STATE, L.LOG_RUNNING);
-  const log = setInterval(() => Atomics.store(core.words, L.CONTROL_LOG_ROTATE, 0), 1);
+  const log = setInterval(() => {
+    Atomics.store(core.words, L.CONTROL_LOG_ROTATE, 0);
+    Atomics.notify(core.words, L.CONTROL_LOG_ROTATE);
+  }, 1);
   t.teardown(() => clearInterval(log));
   const tasks: CheckpointTask[] = [];
   const pool = {
@@ -98,6 +101,8 @@ void t.test('rests while the store is written to, unless its thread has no time 
 });
 
 void t.test('regression: a checkpoint at once after opening was taken for one beside a busy loop', async (t) => {
+  // Until its first turn a loop has no utilization.
+  await turn();
   const { checkpointer, rests } = harness(t, tempFolder(t));
   for (const end = performance.now() + 5; performance.now() < end;);
   t.same(await rests(), [false, false]);
