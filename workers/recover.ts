@@ -11,7 +11,7 @@ import { Region } from '../src/memory/region.js';
 import { Checksum } from '../src/platform/checksum.js';
 import type { FileSystem, FileSystemSource } from '../src/platform/files.js';
 import { loadFileSystem } from '../src/platform/load-files.js';
-import { Loader } from '../src/table/load.js';
+import { Loader, type LoadedEntry } from '../src/table/load.js';
 import { Replayer, type Partition } from '../src/table/replay.js';
 import { Scratch } from '../src/table/scratch.js';
 import { Shard } from '../src/table/shard.js';
@@ -69,6 +69,11 @@ export default async function recover(task: RecoverTask): Promise<RecoverResult>
   }
 }
 
+interface LateEntry {
+  entry: LoadedEntry;
+  payload: Buffer;
+}
+
 function load(files: FileSystem, checksum: Checksum, loader: Loader, task: LoadTask): number {
   const { partition, parts, checkpoint } = task;
   const storeId = Buffer.from(task.storeId);
@@ -76,10 +81,18 @@ function load(files: FileSystem, checksum: Checksum, loader: Loader, task: LoadT
   const total = own.reduce((sum, part) => sum + part.bytes, 0);
   let before = 0;
   let told = 0;
+  /** Entries of a block whose shard was another loader's when their turn came. */
+  let late: LateEntry[] = [];
   for (const part of own) {
     readPart(files, checksum, task.directory, { storeId, checkpoint, part: part.part }, part, {
-      entry: (entry, payload) => loader.entry(entry, payload),
+      entry: (entry, payload) => {
+        if (!loader.offer(entry, payload)) late.push({ entry: { ...entry }, payload });
+      },
       progress: (bytes) => {
+        // Hardly any of them is met with a busy shard twice.
+        late = late.filter(({ entry, payload }) => !loader.offer(entry, payload));
+        for (const { entry, payload } of late) loader.entry(entry, payload);
+        late.length = 0;
         if (before + bytes - told < PROGRESS_BYTES) return;
         told = before + bytes;
         task.progress?.postMessage([told, total, loader.loaded]);

@@ -32,7 +32,7 @@ interface StoredEntry {
 
 export interface PartVisitor {
   entry(entry: StoredEntry, payload: Buffer): void;
-  /** After each block: bytes read so far. */
+  /** After each block, whose payload is still there: bytes read so far. */
   progress(bytes: number): void;
 }
 

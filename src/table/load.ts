@@ -15,7 +15,8 @@ import {
 } from '../base/record.js';
 import { lsnFrom } from '../base/lsn.js';
 import { FlashVectorError } from '../base/errors.js';
-import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import { SHARD_LOCK } from '../memory/layout.js';
+import { releaseWrite, tryAcquireAtOnce, tryAcquireWrite } from '../memory/lock.js';
 import { ABSENT } from './hash-table.js';
 import { hashWords } from './key-codec.js';
 import { memoryFull } from './memory-full.js';
@@ -23,7 +24,7 @@ import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { Shard } from './shard.js';
 
 /** What a part reader says of an entry; offsets are into `payload`. */
-interface LoadedEntry {
+export interface LoadedEntry {
   meta: number;
   keyLength: number;
   valueLength: number;
@@ -33,7 +34,7 @@ interface LoadedEntry {
   valueStart: number;
 }
 
-/** Another loader holds a lock for microseconds. */
+/** Another loader holds a lock for microseconds, or, where memory is touched for the first time, for some tens of them. */
 const PATIENCE_MS = 10_000;
 
 export class Loader {
@@ -46,7 +47,25 @@ export class Loader {
     readonly self: number,
   ) {}
 
+  /** Loads an entry, and waits for its shard. @throws FlashVectorError FV_TIMEOUT when another loader keeps that for too long; FV_MEMORY_FULL */
   entry(entry: LoadedEntry, payload: Buffer): void {
+    const shard = this.#stage(entry, payload);
+    if (!tryAcquireWrite(shard.region.control, shard.lockWord, this.self, PATIENCE_MS)) {
+      throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} stayed locked for ${PATIENCE_MS} ms while the store was loaded`);
+    }
+    this.#insertAndRelease(shard, entry);
+  }
+
+  /** Loads an entry unless another loader has its shard at this moment. @returns whether it did @throws FlashVectorError FV_MEMORY_FULL */
+  offer(entry: LoadedEntry, payload: Buffer): boolean {
+    const shard = this.#stage(entry, payload);
+    if (!tryAcquireAtOnce(shard.region.control, shard.lockWord + SHARD_LOCK, this.self)) return false;
+    this.#insertAndRelease(shard, entry);
+    return true;
+  }
+
+  /** Puts an entry into the scratch. @returns its shard */
+  #stage(entry: LoadedEntry, payload: Buffer): Shard {
     const scratch = this.scratch;
     const keyStart = OPERATION_HEADER_WORDS * 4;
     const valueEnd = entry.valueStart + ((entry.valueLength + 3) & ~3);
@@ -62,17 +81,15 @@ export class Loader {
       payload.copy(scratch.bytes, keyStart, entry.keyStart, valueEnd);
       scratch.valueBytes = null;
     }
-    const hash = hashWords(scratch, entry.keyLength);
-    scratch.keyHash = hash;
-    const shard = this.shards[hash & (this.shards.length - 1)];
-    const { control } = shard.region;
-    if (!tryAcquireWrite(control, shard.lockWord, this.self, PATIENCE_MS)) {
-      throw new FlashVectorError('FV_TIMEOUT', `shard ${shard.index} stayed locked for ${PATIENCE_MS} ms while the store was loaded`);
-    }
+    scratch.keyHash = hashWords(scratch, entry.keyLength);
+    return this.shards[scratch.keyHash & (this.shards.length - 1)];
+  }
+
+  #insertAndRelease(shard: Shard, entry: LoadedEntry): void {
     try {
       this.#insert(shard, entry);
     } finally {
-      releaseWrite(control, shard.lockWord);
+      releaseWrite(shard.region.control, shard.lockWord);
     }
     this.loaded++;
   }
