@@ -18,8 +18,10 @@ import {
   type PartSummary,
 } from './format.js';
 
-/** An entry as it lies in a block; offsets are into `payload`. The object is reused. */
+/** An entry as it lies in a block; offsets are into `payload`, in bytes and multiples of 4. The object is reused. */
 interface StoredEntry {
+  /** The payload as words. */
+  words: Int32Array;
   /** Key length, value type and flags, as in word 0 of an operation. */
   meta: number;
   keyLength: number;
@@ -122,15 +124,18 @@ export function readPart(
 }
 
 function visitEntries(payload: Buffer, header: BlockHeader, visitor: PartVisitor, corrupt: (at: number, what: string) => Error): void {
-  const entry: StoredEntry = { meta: 0, keyLength: 0, valueLength: 0, lsnLow: 0, lsnHigh: 0, keyStart: 0, valueStart: 0 };
+  // Blocks begin at whole words of the file, and so of the reader's buffer.
+  const words = new Int32Array(payload.buffer, payload.byteOffset, payload.length >>> 2);
+  const entry: StoredEntry = { words, meta: 0, keyLength: 0, valueLength: 0, lsnLow: 0, lsnHigh: 0, keyStart: 0, valueStart: 0 };
   let at = 0;
   for (let i = 0; i < header.entries; i++) {
     if (at + ENTRY_HEADER_WORDS * 4 > payload.length) throw corrupt(at, 'an entry lies past the end of its block');
-    entry.meta = payload.readInt32LE(at);
+    const word = at / 4;
+    entry.meta = words[word];
     entry.keyLength = entry.meta & KEY_LENGTH_MASK;
-    entry.valueLength = payload.readUInt32LE(at + 4);
-    entry.lsnLow = payload.readInt32LE(at + 8);
-    entry.lsnHigh = payload.readInt32LE(at + 12);
+    entry.valueLength = words[word + 1] >>> 0;
+    entry.lsnLow = words[word + 2];
+    entry.lsnHigh = words[word + 3];
     entry.keyStart = at + ENTRY_HEADER_WORDS * 4;
     entry.valueStart = entry.keyStart + wordsOf(entry.keyLength) * 4;
     at = entry.valueStart + wordsOf(entry.valueLength) * 4;

@@ -22,9 +22,12 @@ import { hashWords } from './key-codec.js';
 import { memoryFull } from './memory-full.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { Shard } from './shard.js';
+import { WORD_COPY_MAX } from './shard-reader.js';
 
-/** What a part reader says of an entry; offsets are into `payload`. */
+/** What a part reader says of an entry; offsets are into `payload`, in bytes and multiples of 4. */
 export interface LoadedEntry {
+  /** The payload as words. */
+  words: Int32Array;
   meta: number;
   keyLength: number;
   valueLength: number;
@@ -78,7 +81,11 @@ export class Loader {
       scratch.valueBytes = payload.subarray(entry.valueStart, entry.valueStart + entry.valueLength);
     } else {
       // Key and value lie behind each other here as there, padding included.
-      payload.copy(scratch.bytes, keyStart, entry.keyStart, valueEnd);
+      const { words } = entry;
+      const from = entry.keyStart >>> 2;
+      const count = (valueEnd - entry.keyStart) >>> 2;
+      if (count > WORD_COPY_MAX) payload.copy(scratch.bytes, keyStart, entry.keyStart, valueEnd);
+      else for (let i = 0; i < count; i++) scratch.words[OPERATION_HEADER_WORDS + i] = words[from + i];
       scratch.valueBytes = null;
     }
     scratch.keyHash = hashWords(scratch, entry.keyLength);

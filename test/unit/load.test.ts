@@ -12,9 +12,11 @@ import { tempFolder } from '../support/temp.js';
 
 /** An entry as a block has it: a key of eight bytes and a value of four. */
 function stored(key: string, value: string, lsn: number): { entry: LoadedEntry; payload: Buffer } {
-  const payload = Buffer.from(key + value);
+  const payload = Buffer.allocUnsafeSlow(12);
+  payload.write(key + value);
   const meta = key.length | (TYPE_UTF8 << VALUE_TYPE_SHIFT);
-  return { entry: { meta, keyLength: 8, valueLength: 4, lsnLow: lsn, lsnHigh: 0, keyStart: 0, valueStart: 8 }, payload };
+  const words = new Int32Array(payload.buffer, payload.byteOffset, payload.length / 4);
+  return { entry: { words, meta, keyLength: 8, valueLength: 4, lsnLow: lsn, lsnHigh: 0, keyStart: 0, valueStart: 8 }, payload };
 }
 
 void t.test('an entry whose shard another loader has is refused, and loaded when it is offered again', (t) => {
