@@ -20,6 +20,10 @@ import * as E from './entry.js';
 import { RETRY } from './hash-table.js';
 import type { Shard } from './shard.js';
 
+/** A cache line. */
+const LINE_WORDS = 16;
+/** Entries that are fetched at once. */
+const AHEAD = 16;
 /** Tries before the shard's lock is taken for reading. */
 const ATTEMPTS = 64;
 const META_BITS = 0x00ff_ffff;
@@ -33,6 +37,10 @@ export class Capture {
   readonly #hashes: number[] = [];
   readonly #units: number[] = [];
   #next = 0;
+  /** Index of the first entry that has not been fetched ahead. */
+  #fetchedTo = 0;
+  /** Keeps the loads of `#fetchAhead` from being optimized away. */
+  fetched = 0;
   #prefix = 0;
   /** LSN words, key length and first value word of the long entry under way. */
   #longLow = 0;
@@ -53,6 +61,7 @@ export class Capture {
   next(into: Int32Array, at: number, limit: number): number {
     for (;;) {
       if (this.#next === this.#units.length && !this.#collect()) return 0;
+      if (this.#next >= this.#fetchedTo) this.#fetchAhead();
       const words = this.#read((attempt) => this.#copy(into, at, limit, attempt));
       // Words needed, as a negative number: the entry stays the next one.
       if (words < AGAIN) return words + 1;
@@ -95,6 +104,22 @@ export class Capture {
     this.#next++;
   }
 
+  /**
+   * Fetches the next entries into the cache, all at once: their memory lies anywhere, and one after the other would be waited for. What is loaded is not
+   * looked at; it may be anything.
+   */
+  #fetchAhead(): void {
+    const { words } = this.shard.region;
+    const to = Math.min(this.#units.length, this.#next + AHEAD);
+    let sum = 0;
+    for (let i = this.#next; i < to; i++) {
+      const entry = this.#units[i] * 2;
+      if (entry + 2 * LINE_WORDS < words.length) sum ^= words[entry] ^ words[entry + LINE_WORDS] ^ words[entry + 2 * LINE_WORDS];
+    }
+    this.fetched = sum;
+    this.#fetchedTo = to;
+  }
+
   /** Collects the references of the next segment that has any. @returns false at the end */
   #collect(): boolean {
     while (this.#prefix < 0x1_0000_0000) {
@@ -103,6 +128,7 @@ export class Capture {
         return exponent === RETRY ? AGAIN : exponent + 1;
       });
       this.#next = 0;
+      this.#fetchedTo = 0;
       this.#prefix += 2 ** (span - 1);
       if (this.#units.length !== 0) return true;
     }
