@@ -6,7 +6,7 @@ import { FlashVectorError, describe } from './errors.js';
 /**
  * When a write is acknowledged.
  * - `sync`: after `fdatasync` of the log.
- * - `interval`: once written to the operating system; synced every `syncIntervalMs`.
+ * - `interval`: once written to the operating system; synced every `syncIntervalMs`, and after 2 MiB.
  * - `memory`: at once.
  */
 export type Durability = 'sync' | 'interval' | 'memory';

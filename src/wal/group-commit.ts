@@ -69,7 +69,10 @@ export interface CommitSettings {
   commitDelayMs: number;
   /** Largest frame, in bytes, but for a single record that is larger. */
   frameBytesMax: number;
-  /** Bytes written after which a group is synced although more is there to be taken. */
+  /**
+   * Bytes written after which they are synced, although more is there to be taken, and although nobody wants it: a sync of all that a fast writer writes in
+   * `syncIntervalMs` takes so long that the ring is full meanwhile.
+   */
   groupBytesMax: number;
   /** Bytes of a group from which on the rest before the next one is shorter: what gathers has to find room. */
   restBytesMax: number;
@@ -168,7 +171,8 @@ export function runGroupCommit(
       announced = !groupGoesOn;
       if (groupGoesOn) continue;
       const isWaitedFor = syncWanted;
-      if (source.takeSyncRequest() || syncWanted || now() - unsyncedSince >= settings.syncIntervalMs) sync();
+      const isSyncDue = bytesUnsynced >= settings.groupBytesMax || now() - unsyncedSince >= settings.syncIntervalMs;
+      if (source.takeSyncRequest() || syncWanted || isSyncDue) sync();
       else heard = source.progress(writtenLsn, durableLsn);
       if (heard) heardMs = now();
       if (groupBytes > settings.restBytesMax) restMs = Math.max(REST_MS_MIN, restMs / 2);

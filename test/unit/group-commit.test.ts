@@ -174,6 +174,28 @@ void t.test('where nobody listens the log rests after a group, for less after la
   t.end();
 });
 
+void t.test(
+  'regression: what nobody wants synced was left until the interval had passed, however much it was, and the sync then took so long that the ring was full',
+  (t) => {
+    const source = new Source(
+      Array.from({ length: 20 }, () => 1000),
+      () => 2,
+    );
+    source.wantsSync = false;
+    const durable: number[] = [];
+    source.progress = (_written, durableLsn) => {
+      if (durable.at(-1) !== durableLsn) durable.push(durableLsn);
+      return true;
+    };
+    t.equal(
+      write(tempFolder(t), {}, source, 0, () => 0, 5500),
+      undefined,
+    );
+    t.same(durable, [0, 6, 12, 18, 20]);
+    t.end();
+  },
+);
+
 /** Its first run says that more is there, which turns out not to be published yet. */
 class Interrupted extends Source {
   #runs = 0;
