@@ -104,6 +104,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
         if (options.ttl !== undefined) expiresMs = core.clock.momentIn(options.ttl);
         else if (options.expiresAt !== undefined) expiresMs = options.expiresAt;
       }
+      if (this.#writer.deferring) this.#writer.retryDeferred();
       core.codec.prepare(value);
       encodeKey(core.scratch, key);
       core.codec.place(value);
@@ -132,6 +133,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
         condition = conditionOf(options);
         if (options.durability !== undefined) durability = DURABILITIES[options.durability];
       }
+      if (this.#writer.deferring) this.#writer.retryDeferred();
       core.encodeDelete(key);
       this.counters[M.COUNTER_DELETES]++;
       return this.#write(OPERATION_DELETE, condition, durability);
@@ -212,6 +214,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
       if (options.durability !== undefined) durability = DURABILITIES[options.durability];
     }
     if (batch.count === 0) return Promise.resolve(this.core.control.lastLsn);
+    if (this.#writer.deferring) this.#writer.retryDeferred();
     return this.#countAndWrite(batch, durability);
   }
 

@@ -1,6 +1,6 @@
 /**
  * Writes that found no room in the ring, or a lock that was not free within a few microseconds: a queue of one thread. They are tried again from the
- * event loop, in the order of their calls, and while there are any, every new write of the thread joins them.
+ * event loop, and by the thread's own further writes, in the order of their calls, and while there are any, every new write of the thread joins them.
  */
 
 import { FlashVectorError } from '../base/errors.js';
@@ -19,6 +19,9 @@ const STUCK_LOCK_MS = 10_000;
 const STUCK_LOG_MS = 60_000;
 /** Deferred writes carried out before the event loop gets a turn. */
 const PUMP_MAX = 256;
+/** Of the thread's writes every so many try the queue again, a power of two, and carry out so many at most: a busy lock costs a try 5 µs. */
+const RETRY_EVERY = 16;
+const RETRY_MAX = 64;
 /** Deferred writes done after which the front of the queue is cut off. */
 const COMPACT_AT = 1024;
 
@@ -40,6 +43,10 @@ export class DeferredWrites {
   #deferredDone = 0;
   #pumping = false;
   #idle: (() => void)[] = [];
+  /** Writes of the thread since there are deferred ones. */
+  #calls = 0;
+  /** A deferred write is being carried out: the function of an update, which runs then, may write. */
+  #isTrying = false;
 
   /** @param beforeTry called before each try: makes room where a write found none */
   constructor(
@@ -53,7 +60,16 @@ export class DeferredWrites {
   }
 
   get isEmpty(): boolean {
-    return this.#deferred.length === 0;
+    return this.#deferredDone === this.#deferred.length;
+  }
+
+  /**
+   * Tries the queue again, now and then: a thread that writes much before its event loop comes round would otherwise defer all of it, long after there is room again.
+   * Called before a write has put anything into the scratch.
+   */
+  retry(): void {
+    if (this.#isTrying || (++this.#calls & (RETRY_EVERY - 1)) !== 0) return;
+    for (let done = 0; done < RETRY_MAX && !this.isEmpty; done++) if (!this.#attempt(this.#deferred[this.#deferredDone], 0)) return;
   }
 
   /** Queues a write. `run` puts its operation into the scratch and tries it. */
@@ -118,6 +134,7 @@ export class DeferredWrites {
   /** Tries a deferred write. @returns whether it is done, for better or worse */
   #attempt(head: Deferred, patienceMs: number): boolean {
     const control = this.#core.control;
+    this.#isTrying = true;
     try {
       if (control.failure !== undefined) throw control.failure;
       if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
@@ -133,6 +150,8 @@ export class DeferredWrites {
       else this.#acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
     } catch (error) {
       head.reject(error);
+    } finally {
+      this.#isTrying = false;
     }
     this.#deferredDone++;
     if (this.#deferredDone >= COMPACT_AT && this.#deferredDone * 2 > this.#deferred.length) {

@@ -72,6 +72,11 @@ export class Writer {
     return !this.#deferred.isEmpty;
   }
 
+  /** Tries deferred writes again, before a new one. Those that wait for memory are left to the event loop, which evicts for them. */
+  retryDeferred(): void {
+    if (this.#evictor === undefined) this.#deferred.retry();
+  }
+
   /** Resolves when every record up to `lsn`, which is reserved, is on disk. Rejects with FV_IO, FV_CLOSED. */
   async makeDurable(lsn: number): Promise<void> {
     if (lsn === 0) return;
