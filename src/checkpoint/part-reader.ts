@@ -42,6 +42,11 @@ const READ_BYTES = 256 * 1024;
 /** An entry's key and value with their headers, and some more. */
 const PAYLOAD_BYTES_MAX = VALUE_BYTES_MAX + 128 * 1024;
 
+/** A payload is whole words. */
+function isPayloadLength(bytes: number): boolean {
+  return bytes <= PAYLOAD_BYTES_MAX && (bytes & 3) === 0;
+}
+
 class PartReader {
   #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   #start = 0;
@@ -102,7 +107,7 @@ export function readPart(
     for (;;) {
       const head = reader.at(offset, BLOCK_HEADER_BYTES);
       const header = head.length < BLOCK_HEADER_BYTES ? undefined : decodeBlockHeader(head, 0);
-      if (header === undefined || header.index !== sums.length || header.payloadBytes > PAYLOAD_BYTES_MAX)
+      if (header === undefined || header.index !== sums.length || !isPayloadLength(header.payloadBytes))
         throw corrupt(offset, `block ${sums.length} does not begin here`);
       const block = reader.at(offset, BLOCK_HEADER_BYTES + header.payloadBytes);
       if (block.length !== BLOCK_HEADER_BYTES + header.payloadBytes || header.checksum !== checksum.of(block.subarray(8), seed))
@@ -219,7 +224,7 @@ export function scanPart(
 function blockAt(reader: PartReader, checksum: Checksum, seed: bigint, offset: number, size: number): BlockHeader | undefined {
   const head = reader.at(offset, BLOCK_HEADER_BYTES);
   const header = head.length < BLOCK_HEADER_BYTES ? undefined : decodeBlockHeader(head, 0);
-  if (header === undefined || header.payloadBytes > PAYLOAD_BYTES_MAX) return undefined;
+  if (header === undefined || !isPayloadLength(header.payloadBytes)) return undefined;
   const bytes = BLOCK_HEADER_BYTES + header.payloadBytes;
   if (offset + bytes > size) return undefined;
   return header.checksum === checksum.of(reader.at(offset, bytes).subarray(8), seed) ? header : undefined;

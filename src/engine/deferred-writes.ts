@@ -1,6 +1,7 @@
 /**
  * Writes that found no room in the ring, or a lock that was not free within a few microseconds: a queue of one thread. They are tried again from the
- * event loop, and by the thread's own further writes, in the order of their calls, and while there are any, every new write of the thread joins them.
+ * event loop, in the order of their calls, and while there are any, every new write of the thread joins them. Where the first ones are single puts and removals, further puts, removals and
+ * batches of the thread try them, too.
  */
 
 import { FlashVectorError } from '../base/errors.js';
@@ -19,7 +20,7 @@ const STUCK_LOCK_MS = 10_000;
 const STUCK_LOG_MS = 60_000;
 /** Deferred writes carried out before the event loop gets a turn. */
 const PUMP_MAX = 256;
-/** Of the thread's writes every so many try the queue again, a power of two, and carry out so many at most: a busy lock costs a try 5 µs. */
+/** Every so many puts, removals and batches of the thread try the queue, a power of two, and carry out so many at most: with a busy lock a try takes 5 µs. */
 const RETRY_EVERY = 16;
 const RETRY_MAX = 64;
 /** Deferred writes done after which the front of the queue is cut off. */
@@ -27,6 +28,8 @@ const COMPACT_AT = 1024;
 
 interface Deferred {
   run: (patienceMs: number) => number;
+  /** Whether it is a put or a removal, of a value that is not long: nothing of the user's runs in a try of it. */
+  isSingle: boolean;
   durability: number;
   resolve: (lsn: number) => void;
   reject: (error: unknown) => void;
@@ -43,10 +46,8 @@ export class DeferredWrites {
   #deferredDone = 0;
   #pumping = false;
   #idle: (() => void)[] = [];
-  /** Writes of the thread since there are deferred ones. */
+  /** Calls of `retry`. */
   #calls = 0;
-  /** A deferred write is being carried out: the function of an update, which runs then, may write. */
-  #isTrying = false;
 
   /** @param beforeTry called before each try: makes room where a write found none */
   constructor(
@@ -65,17 +66,20 @@ export class DeferredWrites {
 
   /**
    * Tries the queue again, now and then: a thread that writes much before its event loop comes round would otherwise defer all of it, long after there is room again.
-   * Called before a write has put anything into the scratch.
+   * Called before a write has put anything into the scratch. Not for batches, nor for what runs a function of the user's: a try of those may take long, and a function is not to run inside another call.
    */
   retry(): void {
-    if (this.#isTrying || (++this.#calls & (RETRY_EVERY - 1)) !== 0) return;
-    for (let done = 0; done < RETRY_MAX && !this.isEmpty; done++) if (!this.#attempt(this.#deferred[this.#deferredDone], 0)) return;
+    if ((++this.#calls & (RETRY_EVERY - 1)) !== 0) return;
+    for (let done = 0; done < RETRY_MAX && !this.isEmpty; done++) {
+      const head = this.#deferred[this.#deferredDone];
+      if (!head.isSingle || !this.#attempt(head, 0)) return;
+    }
   }
 
-  /** Queues a write. `run` puts its operation into the scratch and tries it. */
-  add(durability: number, run: (patienceMs: number) => number): Promise<number> {
+  /** Queues a write. `run` puts its operation into the scratch and tries it. @param isSingle see Deferred */
+  add(durability: number, isSingle: boolean, run: (patienceMs: number) => number): Promise<number> {
     return new Promise<number>((resolve, reject) => {
-      this.#deferred.push({ run, durability, resolve, reject, sinceMs: 0, writtenLsn: -1 });
+      this.#deferred.push({ run, isSingle, durability, resolve, reject, sinceMs: 0, writtenLsn: -1 });
       Atomics.add(this.#words, this.#core.threadWord + L.THREAD_DEFERRED, 1);
       this.#core.metrics.add(M.COUNTER_DEFERRALS, 1);
       if (!this.#pumping) {
@@ -134,7 +138,6 @@ export class DeferredWrites {
   /** Tries a deferred write. @returns whether it is done, for better or worse */
   #attempt(head: Deferred, patienceMs: number): boolean {
     const control = this.#core.control;
-    this.#isTrying = true;
     try {
       if (control.failure !== undefined) throw control.failure;
       if (Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_ENDED) throw control.closedError();
@@ -150,8 +153,6 @@ export class DeferredWrites {
       else this.#acks.join(lsn, head.durability).then(() => head.resolve(lsn), head.reject);
     } catch (error) {
       head.reject(error);
-    } finally {
-      this.#isTrying = false;
     }
     this.#deferredDone++;
     if (this.#deferredDone >= COMPACT_AT && this.#deferredDone * 2 > this.#deferred.length) {
@@ -178,8 +179,8 @@ export class DeferredWrites {
     }
   }
 
-  /** Resolves when none is left. */
+  /** Resolves when none is left, and nobody waits for room for them any more: after a retry that has carried out the last one that takes ROOM_WAIT_MS at most. */
   async empty(): Promise<void> {
-    if (!this.isEmpty) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (this.#pumping) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 }

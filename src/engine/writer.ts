@@ -7,7 +7,7 @@
  *
  * A write that finds no room in the ring, or a lock that is not free within a few microseconds, lets
  * go of everything and is deferred: it waits in a queue, in order, and is tried again from the
- * event loop. While the queue is not empty every new write of this thread joins it, so writes stay in
+ * event loop, and by some of the writes behind it. While the queue is not empty every new write of this thread joins it, so writes stay in
  * the order of their calls.
  *
  * `try…` functions return an LSN, DEFER or CONFLICT, and throw what the caller is to be rejected with.
@@ -72,7 +72,7 @@ export class Writer {
     return !this.#deferred.isEmpty;
   }
 
-  /** Tries deferred writes again, before a new one. Those that wait for memory are left to the event loop, which evicts for them. */
+  /** Tries deferred writes again, before a new one. Where there is eviction they are left to the event loop, which evicts before each try. */
   retryDeferred(): void {
     if (this.#evictor === undefined) this.#deferred.retry();
   }
@@ -443,7 +443,7 @@ export class Writer {
 
   /** Queues a write. `run` puts its operation into the scratch and tries it. */
   defer(durability: number, run: (patienceMs: number) => number): Promise<number> {
-    return this.#deferred.add(durability, run);
+    return this.#deferred.add(durability, false, run);
   }
 
   /** Copies the operation in the scratch aside and queues it. */
@@ -453,7 +453,7 @@ export class Writer {
     const external = scratch.valueBytes === null ? null : Uint8Array.prototype.slice.call(scratch.valueBytes);
     const inlineBytes = (R.operationWords(keyLength, valueLength) - (external === null ? 0 : R.wordsOf(valueLength))) * 4;
     const saved = Buffer.from(scratch.bytes.subarray(0, inlineBytes));
-    return this.defer(durability, (patienceMs) => {
+    return this.#deferred.add(durability, external === null, (patienceMs) => {
       saved.copy(scratch.bytes, 0);
       scratch.keyLength = keyLength;
       scratch.keyHash = keyHash;

@@ -86,7 +86,7 @@ void t.test('once the lock is free, further writes of the turn carry out the def
     [...lsns].sort((a, b) => a - b),
   );
   const others: Record<string, (i: number) => Promise<unknown>> = {
-    removals: () => db.del('b'),
+    removals: (i) => db.del(`key${i}`),
     batches: (i) => db.batch([{ type: 'put', key: 'b', value: i }]),
   };
   for (const [name, write] of Object.entries(others)) {
@@ -98,27 +98,60 @@ void t.test('once the lock is free, further writes of the turn carry out the def
     await Promise.all(last);
   }
   t.equal(db.get('b'), 19);
+  for (let i = 0; i < 20; i++) t.equal(db.has(`key${i}`), false, `key${i} was removed`);
   await db.close();
 });
 
-void t.test('the function of a deferred update that writes does not begin the update anew', async (t) => {
-  const { db, hold, letGo } = await busyStore(t);
-  await db.put('a', 0);
-  let calls = 0;
-  const nested: Promise<unknown>[] = [];
-  hold();
-  // What the update waits behind.
-  nested.push(db.put('first', 0));
-  const updated = db.update<number>('a', (value) => {
-    calls++;
-    for (let i = 0; i < 40; i++) nested.push(db.put(`nested${i}`, i));
-    return (value ?? 0) + 1;
-  });
-  letGo();
-  await updated;
-  await Promise.all(nested);
-  t.equal(calls, 1);
-  t.equal(db.get('a'), 1);
-  t.equal(db.get('nested39'), 39);
-  await db.close();
-});
+void t.test(
+  'regression: no function of a deferred update and no deferred batch is tried inside other calls; they wait for the event loop',
+  async (t) => {
+    const { db, hold, letGo } = await busyStore(t);
+    await db.put('a', 0);
+    let calls = 0;
+    const nested: Promise<unknown>[] = [];
+    const increment = (value?: number): number => {
+      calls++;
+      for (let i = 0; i < 40; i++) nested.push(db.put(`nested${i}`, i));
+      return (value ?? 0) + 1;
+    };
+    hold();
+    const written: Promise<unknown>[] = [db.put('first', 0), db.update<number>('a', increment)];
+    letGo();
+    for (let i = 0; i < 100; i++) written.push(db.put(`behind${i}`, i));
+    t.equal(db.get('first'), 0, 'a put before it is carried out');
+    t.equal(calls, 0);
+    await Promise.all(written);
+    await Promise.all(nested);
+    t.equal(calls, 1);
+    t.equal(db.get('a'), 1);
+    t.equal(db.get('behind99'), 99);
+    t.equal(db.get('nested39'), 39);
+    hold();
+    const batch = db.batch([{ type: 'put', key: 'a', value: 2 }]);
+    letGo();
+    const behind = Array.from({ length: 40 }, (_, i) => db.put(`b${i}`, i));
+    t.equal(db.get('a'), 1);
+    await Promise.all([batch, ...behind]);
+    t.equal(db.get('a'), 2);
+    await db.close();
+  },
+);
+
+void t.test(
+  'regression: a thread that closes after its own writes have carried out what was deferred leaves no waiter for room behind',
+  async (t) => {
+    const { db, hold, letGo } = await busyStore(t);
+    const words = new Int32Array(db.handle.control);
+    hold();
+    const written = [db.put('a', 1)];
+    // The event loop tries it and waits then.
+    while (words[L.CONTROL_ROOM_WAITERS] === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    letGo();
+    for (let i = 0; i < 20; i++) written.push(db.put(`b${i}`, i));
+    t.equal(db.get('b19'), 19);
+    await db.drained();
+    t.equal(words[L.CONTROL_ROOM_WAITERS], 0);
+    await Promise.all(written);
+    await db.close();
+  },
+);
