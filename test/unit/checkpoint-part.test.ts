@@ -1,8 +1,9 @@
 /** A checkpoint's part as it is written: in stretches that others can get between, and read back as it was given. */
 
+import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { PART_HEADER_BYTES, partName } from '../../src/checkpoint/format.js';
+import { BLOCK_HEADER_BYTES, PART_HEADER_BYTES, partName, partSeed } from '../../src/checkpoint/format.js';
 import { PartWriter, SYNC_OFTEN_BYTES, type EntrySource } from '../../src/checkpoint/part-writer.js';
 import { publishCheckpoint } from '../../src/checkpoint/publish.js';
 import { readPart } from '../../src/checkpoint/part-reader.js';
@@ -170,4 +171,26 @@ void t.test('a part can be given up in the middle of a block', async (t) => {
   const file = files.open(path.join(folder, partName(1, 0)), 'read');
   t.equal(file.size(), PART_HEADER_BYTES, 'no block was written');
   file.close();
+});
+
+void t.test('a block that is not whole words is damage, though its checksum is right', async (t) => {
+  const files = createFileSystem();
+  const checksum = await Checksum.load();
+  const folder = tempFolder(t);
+  const writer = new PartWriter(files, checksum, folder, IDENTITY);
+  writer.add(new Entries(3), () => undefined);
+  const summary = writer.finish();
+  const file = path.join(folder, partName(1, 0));
+  const bytes = fs.readFileSync(file);
+  const payloadBytes = bytes.readUInt32LE(PART_HEADER_BYTES + 16) + 2;
+  bytes.writeUInt32LE(payloadBytes, PART_HEADER_BYTES + 16);
+  const block = bytes.subarray(PART_HEADER_BYTES, PART_HEADER_BYTES + BLOCK_HEADER_BYTES + payloadBytes);
+  block.writeBigUInt64LE(checksum.of(block.subarray(8), partSeed(checksum, IDENTITY)), 0);
+  fs.writeFileSync(file, bytes);
+  const visitor = { entry: () => undefined, progress: () => undefined };
+  t.throws(() => readPart(files, checksum, folder, IDENTITY, summary, visitor), {
+    code: 'FV_CORRUPT',
+    offset: PART_HEADER_BYTES,
+    message: /block 0 does not begin here/,
+  });
 });
