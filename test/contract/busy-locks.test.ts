@@ -1,7 +1,7 @@
 /** Writes whose shard's lock is busy at first: free again as soon as this thread sleeps, so that none is deferred, and free again some writes later in the same turn. */
 
 import t from 'tap';
-import { open, type FlashVector } from '../../src/index.js';
+import { open, type FlashVector, type OpenOptions } from '../../src/index.js';
 import * as L from '../../src/memory/layout.js';
 import { releaseWrite } from '../../src/memory/lock.js';
 import { tempFolder } from '../support/temp.js';
@@ -51,8 +51,8 @@ void t.test('a busy lock is slept for once', async (t) => {
 });
 
 /** A store of one shard, whose lock `hold` takes for another thread; nobody gets it by sleeping. */
-async function busyStore(t: Tap.Test): Promise<{ db: FlashVector; hold: () => void; letGo: () => void }> {
-  const db = await open(tempFolder(t), { durability: 'memory', shards: 1, ordered: false });
+async function busyStore(t: Tap.Test, options: OpenOptions = {}): Promise<{ db: FlashVector; hold: () => void; letGo: () => void }> {
+  const db = await open(tempFolder(t), { durability: 'memory', shards: 1, ordered: false, ...options });
   const words = new Int32Array(db.handle.control);
   const { wait } = Atomics;
   t.teardown(() => (Atomics.wait = wait));
@@ -155,3 +155,22 @@ void t.test(
     await db.close();
   },
 );
+
+void t.test('long values, and all where there is eviction, wait for the event loop', async (t) => {
+  const value = 'v'.repeat(100_000);
+  const stores: [string, OpenOptions][] = [
+    ['long', {}],
+    ['short', { eviction: 'lru', maxMemoryBytes: 64 * 1024 * 1024 }],
+  ];
+  for (const [key, options] of stores) {
+    const { db, hold, letGo } = await busyStore(t, options);
+    hold();
+    const written = [db.put(key, key === 'long' ? value : 'v')];
+    letGo();
+    for (let i = 0; i < 40; i++) written.push(db.put(`b${i}`, i));
+    t.equal(db.size, 0, key);
+    await Promise.all(written);
+    t.equal(db.size, 41);
+    await db.close();
+  }
+});
