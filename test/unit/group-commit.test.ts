@@ -208,11 +208,11 @@ class Interrupted extends Source {
   }
 }
 
-void t.test('after a mere write the log rests only where nobody has listened for a while', (t) => {
-  const run = (listens: (told: number) => boolean): number[] => {
+void t.test('after a mere write the log rests only where nobody has listened for a while, and of many records', (t) => {
+  const run = (listens: (told: number) => boolean, recordsAtOnce = 50): number[] => {
     const source = new Source(
-      Array.from({ length: 20 }, () => 64),
-      () => 1,
+      Array.from({ length: 20 * recordsAtOnce }, () => 64),
+      () => recordsAtOnce,
     );
     source.wantsSync = false;
     let ms = 5000;
@@ -244,6 +244,16 @@ void t.test('after a mere write the log rests only where nobody has listened for
     [],
     'somebody listens again and again',
   );
+  t.same(
+    run(() => false, 10),
+    to(10),
+    'the first hundred records are written at once, however long they take',
+  );
+  t.same(
+    run((told) => told === 11, 10),
+    [10, 11],
+    'and so are the next, once somebody was told of the twelfth group',
+  );
   t.end();
 });
 
@@ -266,9 +276,10 @@ void t.test('while more is there to be taken it does not rest', (t) => {
 });
 
 void t.test('a pause with nothing to tell does not count as one in which nobody has listened', (t) => {
-  const rests = (pauseMs: number): number => {
+  const rests = (pauseMs: (nth: number) => number, recordsAtOnce = 100): number => {
     let ms = 0;
     let isPause = false;
+    let pauses = 0;
     const source = new (class extends Source {
       override take(): RecordRun | undefined {
         isPause = !isPause;
@@ -278,11 +289,11 @@ void t.test('a pause with nothing to tell does not count as one in which nobody 
         return super.drained && isPause;
       }
       override wait(): void {
-        ms += pauseMs;
+        ms += pauseMs(pauses++);
       }
     })(
-      Array.from({ length: 20 }, () => 64),
-      () => 1,
+      Array.from({ length: 20 * recordsAtOnce }, () => 64),
+      () => recordsAtOnce,
     );
     source.wantsSync = false;
     source.listens = false;
@@ -292,8 +303,16 @@ void t.test('a pause with nothing to tell does not count as one in which nobody 
     );
     return source.rests.length;
   };
-  t.equal(rests(2), 0);
-  t.ok(rests(0.3) > 10, 'but many short ones are none');
+  t.equal(
+    rests(() => 2),
+    0,
+  );
+  t.ok(rests(() => 0.3) > 10, 'but many short ones are none');
+  t.equal(
+    rests((nth) => (nth === 1 ? 2 : 0.9), 30),
+    16,
+    'the hundred records are counted from its end on: the first rest is after the fifth group',
+  );
   t.end();
 });
 
