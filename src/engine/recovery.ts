@@ -16,13 +16,14 @@ import { Control } from '../memory/control.js';
 import { CONTROL_HASH_SEED } from '../memory/layout.js';
 import type { Checksum } from '../platform/checksum.js';
 import type { FileSystem, FileSystemSource } from '../platform/files.js';
-import { sampleShared, type SortedRun } from '../table/index-build.js';
+import { splitRuns } from '../table/index-merge.js';
+import { sampleShared, type SortedRun } from '../table/index-sort.js';
 import { Scratch } from '../table/scratch.js';
 import { Dictionary } from '../table/structures.js';
 import { ValueCodec } from '../table/value-codec.js';
 import { segmentNumber } from '../wal/format.js';
 import type { LogSummary } from '../wal/log-reader.js';
-import type { IndexResult, IndexTask } from '../../workers/index.js';
+import type { IndexDone, IndexResult, IndexTask } from '../../workers/index.js';
 import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
 import type { CheckpointBase } from './checkpoints.js';
 import { mapShards } from './core.js';
@@ -168,11 +169,25 @@ export class Recovery {
       shared = Math.min(...results.map((result) => result.shared ?? guess));
     }
     this.#tell('index', 0, entries / 2);
-    await this.#indexTask({ kind: 'build', ...common, region: handle.index, runs }, 0);
+    const region = handle.index;
+    if (count === 1) {
+      await this.#indexTask({ kind: 'build', ...common, region, runs }, 0);
+    } else {
+      const ranges = splitRuns(runs, shards, count);
+      // All of them, also after one has failed: nobody may still fill memory that was given up.
+      const ends = await Promise.allSettled(
+        ranges.map((range, index) => this.#indexTask({ kind: 'leaves', ...common, region, runs, range, index }, index)),
+      );
+      const leaves = ends.flatMap((end) => {
+        if (end.status === 'rejected') throw end.reason;
+        return end.value.leaves ?? [];
+      });
+      await this.#indexTask({ kind: 'tree', ...common, region, leaves }, 0);
+    }
     this.#tell('index', 0, entries);
   }
 
-  async #indexTask(task: IndexTask, index: number): Promise<{ run?: SortedRun; shared?: number }> {
+  async #indexTask(task: IndexTask, index: number): Promise<IndexDone> {
     const { pool } = this;
     const result = await (index === 0
       ? pool.runOnLead<IndexTask, IndexResult>('index', task)

@@ -1,8 +1,12 @@
 /** The ordered index against a sorted list: growing, shrinking, seeking both ways; and built in bulk. */
 
 import t from 'tap';
-import { createRegionBuffer, Region, REGION_USED_UNITS } from '../../src/memory/region.js';
-import { buildIndex, sampleShared, sortRun } from '../../src/table/index-build.js';
+import * as L from '../../src/memory/layout.js';
+import { createRegionBuffer, GROWTH_BYTES, Region, REGION_USED_UNITS } from '../../src/memory/region.js';
+import { buildLeaves, buildTree, type Leaves } from '../../src/table/index-build.js';
+import { splitRuns } from '../../src/table/index-merge.js';
+import { sampleShared, sortRun, type SortedRun } from '../../src/table/index-sort.js';
+import { NODE_PREFIX } from '../../src/table/index-node.js';
 import { createIndex } from '../../src/table/index-tree.js';
 import { OrderedIndex } from '../../src/table/ordered-index.js';
 import { randomFrom, testSeed } from '../support/random.js';
@@ -94,8 +98,6 @@ void t.test('an index built in bulk is the one that grew', async (t) => {
       model.add(id);
     }
     const { shards } = core;
-    const region = new Region(createRegionBuffer(2 ** 30), core.words);
-    t.ok(createIndex(region));
     let shared = sampleShared(shards);
     const runs = [0, 1, 2].map((part) => {
       for (;;) {
@@ -117,17 +119,71 @@ void t.test('an index built in bulk is the one that grew', async (t) => {
       ),
     );
     t.equal(runs.length, 3);
-    t.ok(
-      buildIndex(region, shards, settled.map((run) => (typeof run === 'number' ? t.fail('still too many shared bytes') : run)) as never),
-    );
-    const built = Object.assign(Object.create(core) as Core, {
-      index: new OrderedIndex(
-        region,
-        shards.map((shard) => shard.region),
-        1,
-      ),
-    });
-    t.equal(checkTree(built), count);
-    t.same(walkKeys(built, false), [...model].sort());
+    const sorted = settled.map((run): SortedRun => (typeof run === 'number' ? t.fail('still too many shared bytes') : run) as SortedRun);
+    const keys = [...model].sort();
+    for (const parts of [1, 2, 3, 7]) {
+      const region = new Region(createRegionBuffer(2 ** 30), core.words);
+      t.ok(createIndex(region));
+      const ranges = splitRuns(sorted, shards, parts);
+      t.equal(ranges.length, parts);
+      // In no order, and each with views of its own, as tasks that run at once have them.
+      const leaves: Leaves[] = [];
+      for (const part of [...ranges.keys()].sort(() => random() - 0.5)) {
+        const own = new Region(region.buffer, core.words);
+        leaves[part] = buildLeaves(own, shards, sorted, ranges[part], part + 1) ?? (t.fail('no memory') as never);
+      }
+      t.ok(buildTree(region, shards, leaves));
+      const built = Object.assign(Object.create(core) as Core, {
+        index: new OrderedIndex(
+          region,
+          shards.map((shard) => shard.region),
+          1,
+        ),
+      });
+      t.equal(checkTree(built), count);
+      t.same(walkKeys(built, false), keys);
+    }
   }
+});
+
+void t.test('where there is no memory for the index its building says so, and keeps no lock', async (t) => {
+  const core = emptyCore(4);
+  for (let i = 0; i < 20_000; i++) put(core, `k${String(i).padStart(8, '0')}`);
+  const { shards } = core;
+  const shared = sampleShared(shards);
+  const run = sortRun(shards, shards, shared) as SortedRun;
+  const outcomes = new Set<string>();
+  for (let bytes = GROWTH_BYTES; ; bytes += GROWTH_BYTES) {
+    const region = new Region(createRegionBuffer(bytes), core.words);
+    t.ok(createIndex(region));
+    const leaves: Leaves[] = [];
+    for (const range of splitRuns([run], shards, 2)) {
+      const built = buildLeaves(region, shards, [run], range, 1);
+      if (built !== undefined) leaves.push(built);
+    }
+    t.equal(core.words[L.CONTROL_INDEX_LOCK], 0);
+    const outcome = leaves.length < 2 ? 'leaves' : buildTree(region, shards, leaves) ? 'built' : 'tree';
+    outcomes.add(outcome);
+    if (outcome === 'built') break;
+  }
+  t.same([...outcomes], ['leaves', 'tree', 'built']);
+});
+
+void t.test('leaves at the ends of a range know what their keys share, as all others do', async (t) => {
+  const core = emptyCore(4);
+  for (let i = 0; i < 5000; i++) put(core, `a/long/beginning/${String(i).padStart(8, '0')}`);
+  const { shards } = core;
+  const region = new Region(createRegionBuffer(2 ** 30), core.words);
+  t.ok(createIndex(region));
+  const run = sortRun(shards, shards, sampleShared(shards)) as SortedRun;
+  const prefixes = splitRuns([run], shards, 4).flatMap((range) => {
+    const leaves = buildLeaves(region, shards, [run], range, 1);
+    return leaves === undefined ? [] : [...leaves.nodes].map((node) => region.words[node * 2 + NODE_PREFIX]);
+  });
+  t.ok(prefixes.length > 40);
+  t.same(
+    prefixes.flatMap((prefix, i) => (prefix === 0 ? [i] : [])),
+    [0, prefixes.length - 1],
+    'only the first and the last of all, whose keys to come may share nothing',
+  );
 });
