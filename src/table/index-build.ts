@@ -53,6 +53,30 @@ const INNER_FILL = INNER_SLOTS - 6;
 const NODES_AT_ONCE = 32;
 const NODES_A_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES) - 1;
 
+/** The keys of one leaf. */
+class LeafKeys {
+  readonly units = new Uint32Array(LEAF_FILL);
+  readonly shards = new Uint8Array(LEAF_FILL);
+  readonly high = new Uint32Array(LEAF_FILL);
+  readonly low = new Uint32Array(LEAF_FILL);
+  count = 0;
+
+  /** Takes the key at which the merge is and those behind it, as many as there is room for. @returns whether the merge is at a further one */
+  fill(merge: Merge): boolean {
+    let at = 0;
+    let more = true;
+    while (more && at < LEAF_FILL) {
+      this.units[at] = merge.unit;
+      this.shards[at] = merge.shard;
+      this.high[at] = merge.high;
+      this.low[at++] = merge.low;
+      more = merge.advance();
+    }
+    this.count = at;
+    return more;
+  }
+}
+
 /** The first bytes of a key. */
 interface Beginning {
   words: Int32Array;
@@ -83,10 +107,7 @@ export function buildLeaves(
     shards: new Uint8Array(count),
     separators: new Uint16Array(count),
   };
-  const units = new Uint32Array(LEAF_FILL);
-  const shardOf = new Uint8Array(LEAF_FILL);
-  const high = new Uint32Array(LEAF_FILL);
-  const low = new Uint32Array(LEAF_FILL);
+  const keys = new LeafKeys();
   const { before, behind } = merge;
   let more = merge.advance();
   let first = more && before !== undefined ? beginning(shards, before, merge) : undefined;
@@ -95,38 +116,41 @@ export function buildLeaves(
     leaves.units[leaf] = merge.unit;
     leaves.shards[leaf] = merge.shard;
     leaves.separators[leaf] = first?.length ?? 0;
-    let filled = 0;
-    while (more && filled < LEAF_FILL) {
-      units[filled] = merge.unit;
-      high[filled] = merge.high;
-      low[filled] = merge.low;
-      shardOf[filled++] = merge.shard;
-      more = merge.advance();
-    }
+    more = keys.fill(merge);
+    const last = keys.count - 1;
     const following = more ? merge : behind;
-    const next = following && beginning(shards, { unit: units[filled - 1], shard: shardOf[filled - 1] }, following);
+    const next = following && beginning(shards, { unit: keys.units[last], shard: keys.shards[last] }, following);
     const shared =
       first === undefined || next === undefined ? 0 : sharedBytes(first.words, first.at, first.length, next.words, next.at, next.length);
-    const { words } = region;
-    const node = leaves.nodes[leaf] * 2;
-    setCount(words, node, 0, filled);
-    const prefix = prefixOfKeys(shards[shardOf[0]].region, units[0] * 2, shards[shardOf[filled - 1]].region, units[filled - 1] * 2, shared);
-    const areDense = isDense(prefix);
-    words[node + NODE_PREFIX] = prefix;
-    words[node + LEAF_INTENT] = 0;
-    const skip = shared - merge.shared;
-    // Most often the bytes are at hand; the keys lie anywhere in memory.
-    const areAtHand = canTell(skip, areDense);
-    for (let i = 0; i < filled; i++) {
-      const fragment = areAtHand
-        ? fragmentOfEight(high[i], low[i], skip, areDense)
-        : fragmentOfKey(shards[shardOf[i]].region, units[i] * 2, prefix);
-      words[leafSlot(node, i)] = units[i];
-      words[leafSlot(node, i) + 1] = (fragment << FRAGMENT_SHIFT) | shardOf[i];
-    }
+    writeLeaf(region, leaves.nodes[leaf] * 2, shards, keys, shared, merge.shared);
     first = next;
   }
   return leaves;
+}
+
+/**
+ * Writes a leaf, but for its version.
+ * @param shared bytes that all keys that may ever come here begin with
+ * @param skipped bytes before the eight that are at hand of each key
+ */
+function writeLeaf({ words }: Region, node: number, shards: readonly Shard[], keys: LeafKeys, shared: number, skipped: number): void {
+  const { units, shards: shardOf, high, low, count } = keys;
+  const last = count - 1;
+  setCount(words, node, 0, count);
+  const prefix = prefixOfKeys(shards[shardOf[0]].region, units[0] * 2, shards[shardOf[last]].region, units[last] * 2, shared);
+  const areDense = isDense(prefix);
+  words[node + NODE_PREFIX] = prefix;
+  words[node + LEAF_INTENT] = 0;
+  const skip = shared - skipped;
+  // Most often the bytes are at hand; the keys lie anywhere in memory.
+  const areAtHand = canTell(skip, areDense);
+  for (let i = 0; i < count; i++) {
+    const fragment = areAtHand
+      ? fragmentOfEight(high[i], low[i], skip, areDense)
+      : fragmentOfKey(shards[shardOf[i]].region, units[i] * 2, prefix);
+    words[leafSlot(node, i)] = units[i];
+    words[leafSlot(node, i) + 1] = (fragment << FRAGMENT_SHIFT) | shardOf[i];
+  }
 }
 
 /** What of a key tells it from the one before. */
