@@ -93,9 +93,11 @@ export class Region implements Memory {
     readonly capped = true,
     readonly isIndex = false,
   ) {
-    this.words = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
-    this.bytes = Buffer.from(buffer, 0, buffer.byteLength);
-    this.view = new DataView(buffer, 0, buffer.byteLength);
+    // Once: another thread may grow the buffer meanwhile, and all views are taken for as long as one of them is.
+    const length = buffer.byteLength;
+    this.words = new Int32Array(buffer, 0, length >>> 2);
+    this.bytes = Buffer.from(buffer, 0, length);
+    this.view = new DataView(buffer, 0, length);
   }
 
   /**
