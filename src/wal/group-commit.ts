@@ -3,7 +3,7 @@
  *
  * Takes whatever records have been published, writes them as one frame, syncs if one of them asked
  * for it, and says how far it got. While the disk works on one group the next one gathers, so groups
- * grow with the load. While nobody listens for acknowledgements it rests after each sync, and after a while after each write, so that groups grow further: nobody misses those between. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
+ * grow with the load. While nobody listens for acknowledgements it rests after each sync, and, where that goes on and much is written, after each write, so that groups grow further: nobody misses those between. Records that nobody waits for (durability `memory`) are left to gather; and where a commit delay is set, whoever waited for a group
  * of several is given that time to write again, so that one group follows the other instead of two halves.
  *
  * After the first failed write or sync nothing more is acknowledged and nothing more is written: the
@@ -92,8 +92,8 @@ const REST_MS_MIN = 0.125;
  */
 const UNHEARD_MS = 1;
 /**
- * And of so many records nobody has heard: fewer the log writes beside whoever writes them, and a rest would gather one or two, while who waits at the end of a short burst
- * would have to end it. 50 records in 2 ms, each thousandth operation waited for, wait half as long.
+ * And so many records have been written meanwhile. Where they are fewer a rest gathers one or two, and who waits at the end of a short burst has to end it first: with 50 writes among
+ * 1,000 reads, then a wait for the last, and so on, such a wait took half as long again.
  */
 const UNHEARD_RECORDS = 100;
 /**
@@ -123,7 +123,7 @@ export function runGroupCommit(
   let groupBytes = 0;
   /** Whether the last progress was listened to. */
   let heard = true;
-  /** When somebody was last told of a group, or there last was nothing to tell. */
+  /** When somebody last heard of progress, or there last was nothing to tell. */
   let heardMs = now();
   /** Records that have been written since. */
   let unheardRecords = 0;
@@ -136,6 +136,11 @@ export function runGroupCommit(
     unheardRecords = 0;
   };
 
+  const tell = (): void => {
+    heard = source.progress(writtenLsn, durableLsn);
+    if (heard) noteHeard();
+  };
+
   const sync = (): void => {
     const started = now();
     writer.sync();
@@ -143,7 +148,7 @@ export function runGroupCommit(
     durableLsn = writtenLsn;
     syncWanted = false;
     bytesUnsynced = 0;
-    heard = source.progress(writtenLsn, durableLsn);
+    tell();
   };
 
   for (;;) {
@@ -156,7 +161,7 @@ export function runGroupCommit(
         durableLsn = writtenLsn;
         syncWanted = false;
         bytesUnsynced = 0;
-        source.progress(writtenLsn, durableLsn);
+        tell();
       }
       source.rotated();
     }
@@ -177,6 +182,7 @@ export function runGroupCommit(
       syncWanted ||= run.wantsSync;
       bytesUnsynced += bytes;
       groupRecords += run.records;
+      unheardRecords += run.records;
       groupBytes += bytes;
       const groupGoesOn = run.more && bytesUnsynced < settings.groupBytesMax;
       source.release();
@@ -185,9 +191,7 @@ export function runGroupCommit(
       const isWaitedFor = syncWanted;
       const isSyncDue = bytesUnsynced >= settings.groupBytesMax || now() - unsyncedSince >= settings.syncIntervalMs;
       if (source.takeSyncRequest() || syncWanted || isSyncDue) sync();
-      else heard = source.progress(writtenLsn, durableLsn);
-      if (heard) noteHeard();
-      else unheardRecords += groupRecords;
+      else tell();
       if (groupBytes > settings.restBytesMax) restMs = Math.max(REST_MS_MIN, restMs / 2);
       else if (groupBytes * 4 < settings.restBytesMax) restMs = Math.min(REST_MS_MAX, restMs * 2);
       if (!run.wantsAck && !run.more) source.gather();
@@ -203,12 +207,12 @@ export function runGroupCommit(
       groupRecords = 0;
       groupBytes = 0;
       if (syncWanted || source.takeSyncRequest()) sync();
-      else source.progress(writtenLsn, durableLsn);
+      else tell();
       continue;
     }
     if (source.takeSyncRequest()) {
       if (writtenLsn !== durableLsn) sync();
-      else source.progress(writtenLsn, durableLsn);
+      else tell();
       continue;
     }
     if (source.stopping && source.drained) {

@@ -257,6 +257,78 @@ void t.test('after a mere write the log rests only where nobody has listened for
   t.end();
 });
 
+void t.test('of a group all runs count as records that nobody has heard of', (t) => {
+  let taken = 0;
+  const source = new (class extends Source {
+    override take(): RecordRun | undefined {
+      const run = super.take();
+      return run && { ...run, more: ++taken % 2 === 1 };
+    }
+  })(
+    Array.from({ length: 300 }, () => 64),
+    () => 30,
+  );
+  source.wantsSync = false;
+  let ms = 5000;
+  let told = 0;
+  const restedAt: number[] = [];
+  source.progress = () => {
+    ms += 0.6;
+    told++;
+    return false;
+  };
+  source.rest = () => void restedAt.push(told);
+  t.equal(
+    write(tempFolder(t), {}, source, 0, () => ms),
+    undefined,
+  );
+  t.same(restedAt, [2, 3, 4, 5]);
+  t.end();
+});
+
+void t.test('regression: who had been told by a sync that was asked for counted as one who had heard of nothing', (t) => {
+  const rests = (listens: boolean): number => {
+    let ms = 5000;
+    let isAsked = false;
+    const source = new (class extends Source {
+      override take(): RecordRun | undefined {
+        if (this.taken === 90 && !isAsked) return undefined;
+        ms += 0.3;
+        return super.take();
+      }
+      override takeSyncRequest(): boolean {
+        if (this.taken !== 90 || isAsked) return false;
+        isAsked = true;
+        this.listens = listens;
+        return true;
+      }
+      override progress(written: number, durable: number): boolean {
+        const isHeard = super.progress(written, durable);
+        if (isAsked) this.listens = false;
+        return isHeard;
+      }
+    })(
+      Array.from({ length: 110 }, () => 64),
+      () => 10,
+    );
+    source.wantsSync = false;
+    source.listens = false;
+    // The ninth group's own look at requests comes first.
+    let looks = 0;
+    const ask = source.takeSyncRequest.bind(source);
+    source.takeSyncRequest = () => (source.taken === 90 && looks++ === 0 ? false : ask());
+    t.equal(
+      write(tempFolder(t), {}, source, 0, () => ms),
+      undefined,
+    );
+    t.ok(isAsked);
+    return source.rests.length;
+  };
+  t.equal(rests(false), 2, 'the hundredth record is followed by a rest, and so are those behind it');
+  t.equal(rests(true), 0);
+  t.end();
+});
+
 void t.test('while more is there to be taken it does not rest', (t) => {
   let taken = 0;
   const source = new (class extends Source {
