@@ -90,7 +90,8 @@ export class IndexCursor {
     const { index } = this;
     index.lock();
     try {
-      const found = this.#trySeek(probe, inclusive);
+      // The first time the views of shards that have grown may not reach what a leaf leads to. Under the lock nothing changes any more.
+      const found = this.#trySeek(probe, inclusive) || this.#trySeek(probe, inclusive);
       assert(found, 'the index is whole while its lock is held');
     } finally {
       index.unlock();

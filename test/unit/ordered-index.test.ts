@@ -1,17 +1,27 @@
 /** The ordered index against a sorted list: growing, shrinking, seeking both ways; and built in bulk. */
 
 import t from 'tap';
+import { reserveTop } from '../../src/memory/chunks.js';
 import * as L from '../../src/memory/layout.js';
-import { createRegionBuffer, GROWTH_BYTES, Region, REGION_USED_UNITS } from '../../src/memory/region.js';
+import {
+  createRegionBuffer,
+  GROWTH_BYTES,
+  Region,
+  REGION_INDEX_FREE_COUNT,
+  REGION_INDEX_ROOT,
+  REGION_USED_UNITS,
+} from '../../src/memory/region.js';
 import { buildLeaves, buildTree, type Leaves } from '../../src/table/index-build.js';
 import { splitRuns } from '../../src/table/index-merge.js';
 import { sampleShared, sortRun, type SortedRun } from '../../src/table/index-sort.js';
-import { NODE_PREFIX } from '../../src/table/index-node.js';
+import { NODE_PREFIX, NODE_VERSION } from '../../src/table/index-node.js';
 import { createIndex } from '../../src/table/index-tree.js';
+import { NodePool } from '../../src/table/node-pool.js';
 import { OrderedIndex } from '../../src/table/ordered-index.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { checkTree, del, emptyCore, indexOf, put, walkKeys } from '../support/index-harness.js';
-import type { Core } from '../../src/engine/core.js';
+import indexTask from '../../workers/index.js';
+import { Core } from '../../src/engine/core.js';
 
 type Draw = (below: number) => number;
 
@@ -65,6 +75,34 @@ for (const [name, makeKey] of Object.entries(kinds)) {
     t.equal(checkTree(core), 0);
   });
 }
+
+void t.test('regression: a seek that came to take the lock failed where a shard had grown since the thread last looked', async (t) => {
+  const writer = emptyCore(4);
+  for (let i = 0; i < 50; i++) put(writer, `k${i}`);
+  const reader = new Core(writer.handle, L.OWNER_SLOT + 2);
+  const index = indexOf(reader);
+  const { words } = index.region;
+  const version = words[REGION_INDEX_ROOT] * 2 + NODE_VERSION;
+  // A writer is always inside, until the reader takes the lock.
+  words[version]++;
+  t.equal(words[version] & 1, 1);
+  const lock = index.lock.bind(index);
+  let locks = 0;
+  index.lock = () => {
+    words[version]++;
+    for (let i = 0; i < 40; i++) put(writer, `new${i}`, 'v'.repeat(60_000));
+    locks++;
+    lock();
+  };
+  const lengths = reader.shards.map((shard) => shard.region.words.length);
+  const expected = ['new7', 'new8', 'new9'].map((key) => hex(Buffer.from(key)));
+  t.same(walkKeys(reader, false, Buffer.from('new7')), expected);
+  t.equal(locks, 1);
+  t.ok(
+    writer.shards.every((shard, i) => shard.region.words.length > lengths[i]),
+    'all shards had grown',
+  );
+});
 
 void t.test('keys in order fill their leaves; a queue gives its nodes back', async (t) => {
   const core = emptyCore(2);
@@ -126,11 +164,23 @@ void t.test('an index built in bulk is the one that grew', async (t) => {
       t.ok(createIndex(region));
       const ranges = splitRuns(sorted, shards, parts);
       t.equal(ranges.length, parts);
-      // In no order, and each with views of its own, as tasks that run at once have them.
+      const sizes = ranges.map(({ from, to }) => to.reduce((sum, end, i) => sum + end - from[i], 0));
+      t.equal(
+        sizes.reduce((sum, size) => sum + size, 0),
+        count,
+      );
+      if (count > 1000) {
+        const even = count / parts;
+        t.ok(
+          sizes.every((size) => size > even / 2 && size < even * 1.5),
+          `ranges of ${sizes.join()} keys`,
+        );
+      }
+      // In no order, and each with views of its own, made before the others grew the region, as tasks that run at once have them.
+      const views = ranges.map(() => new Region(region.buffer, core.words));
       const leaves: Leaves[] = [];
       for (const part of [...ranges.keys()].sort(() => random() - 0.5)) {
-        const own = new Region(region.buffer, core.words);
-        leaves[part] = buildLeaves(own, shards, sorted, ranges[part], part + 1) ?? (t.fail('no memory') as never);
+        leaves[part] = buildLeaves(views[part], shards, sorted, ranges[part], part + 1) ?? (t.fail('no memory') as never);
       }
       t.ok(buildTree(region, shards, leaves));
       const built = Object.assign(Object.create(core) as Core, {
@@ -142,6 +192,7 @@ void t.test('an index built in bulk is the one that grew', async (t) => {
       });
       t.equal(checkTree(built), count);
       t.same(walkKeys(built, false), keys);
+      t.equal(region.words[REGION_INDEX_FREE_COUNT], count === 0 ? 0 : 1, 'the root of the empty index is free');
     }
   }
 });
@@ -167,6 +218,48 @@ void t.test('where there is no memory for the index its building says so, and ke
     if (outcome === 'built') break;
   }
   t.same([...outcomes], ['leaves', 'tree', 'built']);
+});
+
+void t.test('where there is memory for the separators and not for the inner nodes the tree says so', async (t) => {
+  const core = emptyCore(4);
+  for (let i = 0; i < 12_000; i++) put(core, `k${String(i).padStart(8, '0')}`);
+  const { shards } = core;
+  const run = sortRun(shards, shards, sampleShared(shards)) as SortedRun;
+  const count = run.units.length;
+  // A leaf for each key, as of a store a hundred times as large: with what is in the leaves the tree has nothing to do.
+  const treeIn = (bytes: number): boolean => {
+    const region = new Region(createRegionBuffer(bytes), core.words);
+    if (!createIndex(region) || !reserveTop(region, (count * 17 * 1024) / 16)) return false;
+    const pool = new NodePool(region);
+    const nodes = Uint32Array.from({ length: count }, () => pool.take() >>> 1);
+    const separators = Uint16Array.from({ length: count }, (_, i) => (i === 0 ? 0 : 9));
+    return buildTree(region, shards, [{ nodes, units: run.units, shards: run.shards, separators }]);
+  };
+  let bytes = count * 1024;
+  while (!treeIn(bytes)) bytes += GROWTH_BYTES;
+  t.ok(bytes > count * 1100, `${bytes} bytes`);
+});
+
+void t.test('tasks that build the index say where they have no memory', async (t) => {
+  const core = emptyCore(4);
+  for (let i = 0; i < 20_000; i++) put(core, `k${String(i).padStart(8, '0')}`);
+  const { shards } = core;
+  const run = sortRun(shards, shards, sampleShared(shards)) as SortedRun;
+  const common = { control: core.words.buffer as SharedArrayBuffer, shards: shards.map((shard) => shard.region.buffer) };
+  const region = (): SharedArrayBuffer => {
+    const buffer = createRegionBuffer(GROWTH_BYTES);
+    t.ok(createIndex(new Region(buffer, core.words)));
+    return buffer;
+  };
+  const full = { error: { code: 'FV_MEMORY_FULL' } };
+  const runs = [run];
+  t.match(indexTask({ kind: 'build', ...common, region: region(), runs }), full);
+  t.match(indexTask({ kind: 'leaves', ...common, region: region(), runs, range: splitRuns(runs, shards, 2)[1], index: 1 }), full);
+  const leaves = [{ nodes: run.units, units: run.units, shards: run.shards, separators: new Uint16Array(run.units.length).fill(9) }];
+  t.match(
+    indexTask({ kind: 'tree', ...common, region: region(), leaves: leaves.map((part) => ({ ...part, nodes: part.nodes.fill(0x200) })) }),
+    full,
+  );
 });
 
 void t.test('leaves at the ends of a range know what their keys share, as all others do', async (t) => {

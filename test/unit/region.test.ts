@@ -16,7 +16,7 @@ void t.test('regression: views that were made while another thread grew the buff
   });
   const region = new Region(buffer, new Int32Array(1024));
   const reach = (): number[] => [region.words.byteLength, region.bytes.length, region.view.byteLength];
-  t.same(new Set(reach()).size, 1, `${reach().join()}`);
+  t.same(new Set(reach()).size, 1, reach().join());
   region.words[REGION_LENGTH] = 8;
   for (let i = 0; i < 8; i++) region.sync();
   t.same(reach(), [GROWTH_BYTES * 8, GROWTH_BYTES * 8, GROWTH_BYTES * 8]);
