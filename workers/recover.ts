@@ -45,7 +45,12 @@ export interface ReplayTask extends Common {
 }
 
 export type RecoverTask = LoadTask | ReplayTask;
-export type RecoverResult = { loaded?: number; summary?: LogSummary; error?: undefined } | { error: ErrorData };
+export interface RecoverDone {
+  loaded?: number;
+  summary?: LogSummary;
+  error?: undefined;
+}
+export type RecoverResult = RecoverDone | { error: ErrorData };
 
 const PROGRESS_BYTES = 16 * 1024 * 1024;
 

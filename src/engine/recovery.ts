@@ -24,7 +24,7 @@ import { ValueCodec } from '../table/value-codec.js';
 import { segmentNumber } from '../wal/format.js';
 import type { LogSummary } from '../wal/log-reader.js';
 import type { IndexDone, IndexResult, IndexTask } from '../../workers/index.js';
-import type { RecoverResult, RecoverTask } from '../../workers/recover.js';
+import type { RecoverDone, RecoverResult, RecoverTask } from '../../workers/recover.js';
 import type { CheckpointBase } from './checkpoints.js';
 import { mapShards } from './core.js';
 import type { StoreHandle } from './handle.js';
@@ -168,7 +168,7 @@ export class Recovery {
       // The sample was not like all keys: the least that any run has met is right.
       shared = Math.min(...results.map((result) => result.shared ?? guess));
     }
-    this.#tell('index', 0, entries / 2);
+    this.#tell('index', 0, Math.floor(entries / 2));
     const region = handle.index;
     if (count === 1) {
       await this.#indexTask({ kind: 'build', ...common, region, runs }, 0);
@@ -178,10 +178,7 @@ export class Recovery {
       const ends = await Promise.allSettled(
         ranges.map((range, index) => this.#indexTask({ kind: 'leaves', ...common, region, runs, range, index }, index)),
       );
-      const leaves = ends.flatMap((end) => {
-        if (end.status === 'rejected') throw end.reason;
-        return end.value.leaves ?? [];
-      });
+      const leaves = valuesOf(ends).flatMap((done) => done.leaves ?? []);
       await this.#indexTask({ kind: 'tree', ...common, region, leaves }, 0);
     }
     this.#tell('index', 0, entries);
@@ -206,20 +203,18 @@ export class Recovery {
     handle: StoreHandle,
     count: number,
     makeTask: (common: Pick<RecoverTask, 'directory' | 'files' | 'storeId' | 'control' | 'shards' | 'partition'>) => RecoverTask,
-  ): Promise<{ loaded?: number; summary?: LogSummary }[]> {
+  ): Promise<RecoverDone[]> {
     const { directory, source: files, storeId } = this;
-    const run = (index: number): Promise<RecoverResult> => {
+    const run = async (index: number): Promise<RecoverDone> => {
       const common = { directory, files, storeId, control: handle.control, shards: [...handle.shards], partition: { index, count } };
       const task = makeTask(common);
-      return index === 0 ? this.#lead(phase, task) : this.pool.run<RecoverTask, RecoverResult>('recover', task);
+      const result = await (index === 0 ? this.#lead(phase, task) : this.pool.run<RecoverTask, RecoverResult>('recover', task));
+      if (result.error !== undefined) throw fromErrorData(result.error);
+      return result;
     };
     // All of them, also after one has failed: nobody may still fill memory that was given up.
     const ends = await Promise.allSettled(Array.from({ length: count }, (_, index) => run(index)));
-    return ends.map((end) => {
-      if (end.status === 'rejected') throw end.reason;
-      if (end.value.error !== undefined) throw fromErrorData(end.value.error);
-      return end.value;
-    });
+    return valuesOf(ends);
   }
 
   /** The part that runs on the lead thread also tells of its progress. */
@@ -233,4 +228,15 @@ export class Recovery {
     port1.unref();
     return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());
   }
+}
+
+/** What tasks that ran at once have brought. @throws why one of them failed: rather what made the others wait in vain than that they did */
+function valuesOf<T>(ends: readonly PromiseSettledResult<T>[]): T[] {
+  const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+  if (failures.length > 0) throw failures.find((failure) => !isTimeout(failure)) ?? failures[0];
+  return ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+}
+
+function isTimeout(failure: unknown): boolean {
+  return failure instanceof FlashVectorError && failure.code === 'FV_TIMEOUT';
 }

@@ -51,7 +51,7 @@ const LEAF_FILL = LEAF_SLOTS - 8;
 const INNER_FILL = INNER_SLOTS - 6;
 /** Nodes that a task takes at once. */
 const NODES_AT_ONCE = 32;
-const NODES_A_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES) - 1;
+const NODES_A_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 
 /** The keys of one leaf. */
 class LeafKeys {

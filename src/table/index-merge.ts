@@ -27,7 +27,7 @@ export function rangeOfAll(runs: readonly SortedRun[]): KeyRange {
   return { from: runs.map(() => 0), to: runs.map((run) => run.units.length) };
 }
 
-/** Divides all keys into `parts` ranges, as even as the longest run is. */
+/** Divides all keys into `parts` ranges, at places that divide the longest run evenly: keys are hashed to shards, so the other runs are divided so, too. */
 export function splitRuns(runs: readonly SortedRun[], shards: readonly Shard[], parts: number): KeyRange[] {
   const longest = runs.reduce((a, b) => (b.units.length > a.units.length ? b : a));
   const ranges: KeyRange[] = [];

@@ -1,9 +1,27 @@
 /** The ordered index after recovery: built by one task and by several, and what becomes of it from there on. */
 
 import t from 'tap';
+import { Pool } from '../../src/engine/pool.js';
 import { open } from '../../src/index.js';
+import type { IndexDone, IndexResult, IndexTask } from '../../workers/index.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
+
+type Run = () => Promise<IndexResult>;
+
+/** Has `change` carry out every task that builds an index, until the test ends. */
+function interceptTasks(t: Tap.Test, change: (task: IndexTask, run: Run) => Promise<unknown>): void {
+  const pool = Pool.prototype as unknown as Record<'run' | 'runOnLead', (this: Pool, ...args: unknown[]) => Promise<unknown>>;
+  const { run, runOnLead } = pool;
+  const intercepted = (original: typeof run): typeof run =>
+    function intercept(this: Pool, ...args: unknown[]): Promise<unknown> {
+      const [name, task] = args;
+      const start = (): Promise<IndexResult> => original.apply(this, args) as Promise<IndexResult>;
+      return name === 'index' ? change(task as IndexTask, start) : start();
+    };
+  Object.assign(pool, { run: intercepted(run), runOnLead: intercepted(runOnLead) });
+  t.teardown(() => Object.assign(pool, { run, runOnLead }));
+}
 
 void t.test('the index of a large store is built by several tasks, and is what it was', async (t) => {
   const random = randomFrom(testSeed(t));
@@ -30,10 +48,16 @@ void t.test('the index of a large store is built by several tasks, and is what i
     }
   };
   change(75_000, 100);
+  let tasks: string[] = [];
+  interceptTasks(t, (task, run) => {
+    tasks.push(task.kind === 'leaves' ? `leaves ${task.index}` : task.kind);
+    return run();
+  });
   for (const poolThreads of [3, 2, 4, 1]) {
     await db.flush();
     await db.close();
     const phases: number[] = [];
+    tasks = [];
     db = await open(folder, {
       durability: 'memory',
       poolThreads,
@@ -44,6 +68,9 @@ void t.test('the index of a large store is built by several tasks, and is what i
     t.ok(model.size > 60_000, 'more keys than one task sorts alone');
     const sorted = [...model.keys()].sort();
     t.same(phases.at(-1), sorted.length);
+    t.ok(phases.every(Number.isInteger), phases.join());
+    const several = (kind: (index: number) => string): string[] => Array.from({ length: poolThreads }, (_, index) => kind(index));
+    t.same(tasks, poolThreads === 1 ? ['sort', 'build'] : [...several(() => 'sort'), ...several((index) => `leaves ${index}`), 'tree']);
     t.ok([...db.keys()].join('\n') === sorted.join('\n'), `all keys in order, with ${poolThreads} threads`);
     t.equal(db.count(), sorted.length);
     for (let i = 0; i < 300; i++) {
@@ -59,4 +86,45 @@ void t.test('the index of a large store is built by several tasks, and is what i
     t.ok([...db.keys()].join('\n') === [...model.keys()].sort().join('\n'), 'and after changes');
   }
   await db.close();
+});
+
+void t.test('where a task fails that builds the index the opening does, once the others have ended, and says why', async (t) => {
+  const folder = tempFolder(t);
+  const options = { durability: 'memory', poolThreads: 3 } as const;
+  const db = await open(folder, options);
+  for (let i = 0; i < 60_000; i++) void db.put(`k${i}`, i);
+  await db.close();
+  const full = { name: 'FlashVectorError', code: 'FV_MEMORY_FULL', message: 'no memory, says the test' };
+  const late = { name: 'FlashVectorError', code: 'FV_TIMEOUT', message: 'the lock of a dead thread, says the test' };
+  const failures: [string, Record<number, () => Promise<IndexResult>>, { code?: string; message: string }][] = [
+    ['a result that says so', { 1: async () => ({ error: full }) }, full],
+    [
+      'a dead thread, for which another one has waited',
+      { 0: async () => ({ error: late }), 2: () => Promise.reject(new Error('its worker has exited')) },
+      { message: 'its worker has exited' },
+    ],
+    ['only time-outs', { 0: async () => ({ error: late }), 1: async () => ({ error: late }) }, late],
+  ];
+  let fails: (typeof failures)[number][1] = {};
+  let running = 0;
+  interceptTasks(t, async (task, run) => {
+    if (task.kind !== 'leaves') return run();
+    running++;
+    const fail = fails[task.index];
+    const result = await (
+      fail === undefined
+        ? run().then((done) => new Promise<IndexDone>((resolve) => setTimeout(() => resolve(done as IndexDone), 200)))
+        : fail()
+    ).finally(() => running--);
+    return result;
+  });
+  for (const [name, failing, expected] of failures) {
+    fails = failing;
+    await t.rejects(open(folder, options), expected, name);
+    t.equal(running, 0, 'nobody writes any more');
+  }
+  fails = {};
+  const again = await open(folder, options);
+  t.equal([...again.keys()].length, 60_000);
+  await again.close();
 });
