@@ -38,16 +38,16 @@ export interface WritePartTask extends Common {
   shards: SharedArrayBuffer[];
   part: number;
   parts: number;
-  /** Whether to rest after every stretch of work, and to sync every SYNC_OFTEN_BYTES. */
-  rests: boolean;
+  /** How long to rest after every stretch of work, in ms; where it rests it syncs every SYNC_OFTEN_BYTES, too. 0: it does neither. */
+  restMs: number;
 }
 
 export interface PublishTask extends Common {
   kind: 'publish';
   control: SharedArrayBuffer;
   manifest: Manifest;
-  /** Whether to rest between the blocks that are read back. */
-  rests: boolean;
+  /** How long to rest between the blocks that are read back, in ms. 0: not at all. */
+  restMs: number;
 }
 
 /** Removes what a failed checkpoint has left. */
@@ -84,8 +84,6 @@ export type CheckpointResult = CheckpointDone | { error: ErrorData };
 
 /** Niceness of this thread when it gives way to the threads that serve. With 10 the slowest hundredth of a server's replies took 2.4 times as long beside a checkpoint, with 19 1.8 times. */
 const NICENESS = 19;
-/** As long as a stretch of work of 0.1 ms, and what it lasts longer than meant. With 0.1 a loop that made 200,000 durable puts a second was delayed by 2 to 6 % more (p99). */
-const REST_MS = 0.2;
 /** Work between two rests where blocks are read back; where they are written see PartWriter. */
 const STRETCH_MS = 0.1;
 /** A word that nobody wakes anybody at. */
@@ -99,7 +97,7 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
     const storeId = Buffer.from(task.storeId);
     if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
     if (task.kind === 'publish') {
-      const onBlock = task.rests ? restNowAndThen(new Control(task.control)) : (): void => undefined;
+      const onBlock = task.restMs > 0 ? restNowAndThen(new Control(task.control), task.restMs) : (): void => undefined;
       return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest), onBlock));
     }
     if (task.kind === 'sweep') removeDebris(files, task.directory);
@@ -116,16 +114,16 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
  * Leaves the processor to whoever wants it. Niceness alone is not enough: the kernel lets whoever runs have its slice of some ms to the end,
  * and a thread that is woken meanwhile waits for that.
  */
-function rest(): void {
-  Atomics.wait(NOBODY, 0, 0, REST_MS);
+function rest(ms: number): void {
+  Atomics.wait(NOBODY, 0, 0, ms);
 }
 
 /** Rests where the last rest is a stretch of work ago, unless the store closes and waits for this. */
-function restNowAndThen({ words }: Control): () => void {
+function restNowAndThen({ words }: Control, restMs: number): () => void {
   let restedMs = performance.now();
   return () => {
     if (performance.now() - restedMs < STRETCH_MS || Atomics.load(words, L.CONTROL_CHECKPOINT_ABORT) !== 0) return;
-    rest();
+    rest(restMs);
     restedMs = performance.now();
   };
 }
@@ -152,7 +150,7 @@ function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task:
     const scratch = new Scratch(words[L.CONTROL_HASH_SEED]);
     const codec = new ValueCodec(scratch, new Dictionary(control, slot + 1, undefined));
     const identity = { storeId, checkpoint: task.checkpoint, part: task.part };
-    const writer = new PartWriter(files, checksum, task.directory, identity, task.rests ? SYNC_OFTEN_BYTES : undefined);
+    const writer = new PartWriter(files, checksum, task.directory, identity, task.restMs > 0 ? SYNC_OFTEN_BYTES : undefined);
     try {
       let told = 0;
       const onStretch = (): void => {
@@ -160,7 +158,7 @@ function writePart(files: FileSystem, checksum: Checksum, storeId: Buffer, task:
         told = writer.entries;
         if (Atomics.load(words, L.CONTROL_CHECKPOINT_ABORT) !== 0)
           throw new FlashVectorError('FV_ABORTED', 'the checkpoint was stopped because the store closes');
-        if (task.rests) rest();
+        if (task.restMs > 0) rest(task.restMs);
       };
       const context = { scratch, codec, clock: new Clock(task.control), slot, index: undefined };
       for (let i = task.part; i < task.shards.length; i += task.parts) {
