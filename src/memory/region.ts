@@ -93,7 +93,7 @@ export class Region implements Memory {
     readonly capped = true,
     readonly isIndex = false,
   ) {
-    // Once: another thread may grow the buffer meanwhile, and all views are taken for as long as one of them is.
+    // Read once: another thread may grow the buffer meanwhile, and `sync` and `refresh` judge all views by the length of one.
     const length = buffer.byteLength;
     this.words = new Int32Array(buffer, 0, length >>> 2);
     this.bytes = Buffer.from(buffer, 0, length);
