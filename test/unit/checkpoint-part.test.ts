@@ -145,7 +145,16 @@ void t.test('the task that writes a part syncs often where it rests', async (t) 
     Object.assign(counted, { syncs: 0, unsynced: 0, unsyncedMost: 0 });
     const common = { directory: tempFolder(t), files: countedFiles(), storeId: IDENTITY.storeId, checkpoint: 1, givesWay: false };
     const { control, shards } = core.handle;
+    const { wait } = Atomics;
+    t.teardown(() => (Atomics.wait = wait));
+    const waits = new Set<number>();
+    Atomics.wait = ((...args: Parameters<typeof wait>) => {
+      waits.add(args[3] ?? Infinity);
+      return 'timed-out';
+    }) as typeof wait;
     const done = await runTask({ kind: 'write', ...common, control, shards: [...shards], part: 0, parts: 1, restMs: rests ? 0.1 : 0 });
+    Atomics.wait = wait;
+    t.same([...waits], rests ? [0.1] : [], 'rests for so long, or not at all');
     if (done.error !== undefined) throw new Error(done.error.message);
     t.equal(done.part?.entries, 20_000);
     const every = rests ? SYNC_OFTEN_BYTES : (done.part?.bytes ?? 0);

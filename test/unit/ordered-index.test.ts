@@ -4,6 +4,7 @@ import t from 'tap';
 import { reserveTop } from '../../src/memory/chunks.js';
 import * as L from '../../src/memory/layout.js';
 import {
+  CHUNK_BYTES,
   createRegionBuffer,
   GROWTH_BYTES,
   Region,
@@ -229,7 +230,7 @@ void t.test('where there is memory for the separators and not for the inner node
   // A leaf for each key, as of a store a hundred times as large: with what is in the leaves the tree has nothing to do.
   const treeIn = (bytes: number): boolean => {
     const region = new Region(createRegionBuffer(bytes), core.words);
-    if (!createIndex(region) || !reserveTop(region, (count * 17 * 1024) / 16)) return false;
+    if (!createIndex(region) || !reserveTop(region, Math.ceil(count / 16) * CHUNK_BYTES)) return false;
     const pool = new NodePool(region);
     const nodes = Uint32Array.from({ length: count }, () => pool.take() >>> 1);
     const separators = Uint16Array.from({ length: count }, (_, i) => (i === 0 ? 0 : 9));
@@ -237,7 +238,7 @@ void t.test('where there is memory for the separators and not for the inner node
   };
   let bytes = count * 1024;
   while (!treeIn(bytes)) bytes += GROWTH_BYTES;
-  t.ok(bytes > count * 1100, `${bytes} bytes`);
+  t.ok(bytes > count * 1024 + 9 * CHUNK_BYTES, `${bytes} bytes`);
 });
 
 void t.test('tasks that build the index say where they have no memory', async (t) => {
