@@ -239,7 +239,7 @@ export class BatchWriter {
         blocks[i] = shard.takeBlockLocked();
         if (blocks[i] !== 0) {
           batch.loadValue(i, scratch);
-          shard.fillBlock(blocks[i]);
+          shard.fillBlock(blocks[i], shard.region.takenClass);
         }
       } else {
         blocks[i] = shard.takeTombstoneLocked();

@@ -333,6 +333,7 @@ export class Writer {
     const staged = this.#staged.take(bytes);
     if (staged === 0) return DEFER;
     let block = 0;
+    let sizeClass = 0;
     let lsn = DEFER;
     try {
       if (type === R.OPERATION_PUT) {
@@ -340,13 +341,14 @@ export class Writer {
         try {
           shard.region.sync();
           block = shard.takeBlockLocked();
+          sizeClass = shard.region.takenClass;
           // Nothing leads to it while it is filled, and no lock is held: a repair must know of it.
           if (block !== 0) noteBlock(core.control, core.slot, shard.index, block);
         } finally {
           releaseWrite(this.#words, shard.lockWord);
         }
         if (block === 0) throw memoryFull();
-        shard.fillBlock(block);
+        shard.fillBlock(block, sizeClass);
       }
       const region = core.staging.region;
       this.#copyOperation(type, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);

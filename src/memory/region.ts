@@ -82,6 +82,8 @@ export class Region implements Memory {
   words: Int32Array;
   bytes: Buffer;
   view: DataView;
+  /** Size class of the block that this thread has taken last (see slabs.ts). */
+  takenClass = 0;
 
   /**
    * @param capped whether what the region holds counts against the store's memory cap

@@ -102,7 +102,7 @@ function newSlab(region: Region, sizeClass: number): number {
 
 /**
  * Takes a block of at least `bytes`, which must be of class `sizeClass`. Its contents are undefined.
- * Where there is no memory for a new slab, a block of a larger class serves: `classAt` says which.
+ * Where there is no memory for a new slab, a block of a larger class serves: the region's `takenClass` says which, until the next one is taken, and `classAt`.
  * @returns its unit, or 0 when there is no memory
  */
 export function allocate(region: Region, bytes: number, sizeClass: number): number {
@@ -141,6 +141,7 @@ function allocateClassed(region: Region, sizeClass: number): number {
   words[slab + SLAB_USED] = used;
   if (used === CLASS_CAPACITY[sizeClass]) unlistSlab(words, REGION_SLABS + sizeClass, chunk);
   words[REGION_USED_UNITS] += CLASS_BYTES[sizeClass] >>> 3;
+  region.takenClass = sizeClass;
   return unit;
 }
 
@@ -152,6 +153,7 @@ function allocateLarge(region: Region, bytes: number): number {
   // The last chunk says that it is not free: whoever frees the next run looks at it.
   if (chunks > 1) setChunk(region, chunk + chunks - 1, CHUNK_PART, chunks - 1);
   region.words[REGION_USED_UNITS] += chunks * CHUNK_UNITS;
+  region.takenClass = CLASS_LARGE;
   return chunk * CHUNK_UNITS;
 }
 

@@ -206,10 +206,13 @@ export class Shard extends ShardReader {
     return reserveTop(this.region, this.table.growthBytes(count));
   }
 
-  /** Fills a block with header, key and value from the scratch. Its LSN follows in `applyLocked`. */
-  fillBlock(unit: number): void {
+  /**
+   * Fills a block with header, key and value from the scratch. Its LSN follows in `applyLocked`.
+   * @param sizeClass that of the block: the region's `takenClass`, where it was taken last
+   */
+  fillBlock(unit: number, sizeClass: number): void {
     const entry = unit * 2;
-    this.#writeMeta(entry, classAt(this.region, unit));
+    this.#writeMeta(entry, sizeClass);
     this.region.words[entry + E.ENTRY_OLDER] = 0;
     this.#writePayload(entry + E.ENTRY_HEADER_WORDS);
   }
@@ -281,7 +284,7 @@ export class Shard extends ShardReader {
       if (entry === ABSENT && !this.makeRoomLocked()) return false;
       this.block = this.takeBlockLocked();
       if (this.block === 0) return false;
-      this.fillBlock(this.block);
+      this.fillBlock(this.block, this.region.takenClass);
       if (this.ordered !== undefined) {
         this.#waitsForIndex = entry === ABSENT && this.ordered.pending.mayWait(this.index, this.scratch);
         this.touchesIndex = !this.#waitsForIndex;
@@ -321,7 +324,7 @@ export class Shard extends ShardReader {
     const bytes = E.ENTRY_HEADER_BYTES + wordsOf(scratch.keyLength) * 4;
     const unit = allocate(this.region, bytes, classOf(bytes));
     if (unit === 0) return 0;
-    this.fillBlock(unit);
+    this.fillBlock(unit, this.region.takenClass);
     this.region.words[unit * 2] |= E.TYPE_TOMBSTONE << VALUE_TYPE_SHIFT;
     return unit;
   }

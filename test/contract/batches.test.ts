@@ -291,9 +291,9 @@ void t.test('values are copied into their blocks before the batch is logged, and
   const [shard] = core.shards;
   const fill = shard.fillBlock.bind(shard);
   const filled: { isOpen: boolean; head: number }[] = [];
-  shard.fillBlock = (unit) => {
+  shard.fillBlock = (unit, sizeClass) => {
     filled.push({ isOpen: (core.words[shard.versionWord] & 1) === 0, head: core.words[L.CONTROL_RING_HEAD] });
-    fill(unit);
+    fill(unit, sizeClass);
   };
   const head = core.words[L.CONTROL_RING_HEAD];
   const batch = core.takeBatch();

@@ -4,7 +4,7 @@ import t from 'tap';
 import { createControl } from '../../src/memory/control.js';
 import { CONTROL_MEMORY_UNITS } from '../../src/memory/layout.js';
 import { CHUNK_BYTES, REGION_FREE_CHUNKS, REGION_TOP, REGION_USED_UNITS, Region, createRegionBuffer } from '../../src/memory/region.js';
-import { CLASSED_BYTES_MAX, CLASS_BYTES, CLASS_COUNT, allocate, blockBytes, classOf, free } from '../../src/memory/slabs.js';
+import { CLASSED_BYTES_MAX, CLASS_BYTES, CLASS_COUNT, allocate, blockBytes, classAt, classOf, free } from '../../src/memory/slabs.js';
 import { randomFrom, testSeed } from '../support/random.js';
 
 function newRegion(maxMemoryBytes = Number.MAX_SAFE_INTEGER): Region {
@@ -57,6 +57,11 @@ void t.test('random taking and giving', (t) => {
         t.end();
         return;
       }
+      if (region.takenClass !== classAt(region, unit)) {
+        t.fail(`class ${region.takenClass} was taken, and it is ${classAt(region, unit)}`);
+        t.end();
+        return;
+      }
       const room = blockBytes(region, unit, classOf(bytes));
       if (room < bytes) {
         t.fail(`block of ${room} for ${bytes}`);
@@ -95,6 +100,15 @@ void t.test('a memory cap is kept, and room under it is found again', (t) => {
   for (let unit = allocate(region, 1000, classOf(1000)); unit !== 0; unit = allocate(region, 1000, classOf(1000))) units.push(unit);
   t.ok(units.length > 3500 && units.length * 1000 < 4 * 1024 * 1024, `${units.length} blocks`);
   t.ok(region.buffer.byteLength <= 4 * 1024 * 1024);
+  // A slab of a larger class that has room when no new one can be had.
+  free(region, units[0], classOf(1000));
+  for (const bytes of [900, 850, 800]) {
+    const unit = allocate(region, bytes, classOf(bytes));
+    if (unit === 0) continue;
+    t.equal(unit, units[0], 'a block of a larger class serves');
+    t.equal(region.takenClass, classOf(1000));
+    t.equal(region.takenClass, classAt(region, unit));
+  }
   for (const unit of units) free(region, unit, classOf(1000));
   const large = allocate(region, 3 * 1024 * 1024, classOf(3 * 1024 * 1024));
   t.not(large, 0, 'freed slabs merge into one run');
