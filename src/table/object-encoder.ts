@@ -23,8 +23,8 @@ const RETRY_EVERY = 32;
 const FIRST_STRUCTURE = 0x40;
 
 class Node {
-  /** The field name met last here, and where it leads. */
-  key: string | undefined = undefined;
+  /** The field name met last here, and where it leads. At first a string, so that only strings are ever compared. */
+  key = '';
   next: Node | undefined = undefined;
   readonly children = new Map<string, Node>();
   /** Number of the structure that ends here, or -1. */
@@ -122,10 +122,11 @@ export class ObjectEncoder {
     let node = this.#root;
     for (const key in object) {
       if (!hasOwnProperty.call(object, key)) continue;
-      let next: Node | undefined;
-      if (node.key === key) next = node.next;
-      else next = node.follow(key);
-      if (next === undefined) return false;
+      let next = node.key === key ? node.next : undefined;
+      if (next === undefined) {
+        next = node.follow(key);
+        if (next === undefined) return false;
+      }
       node = next;
       if (at > BUFFER_BYTES - HEAD_BYTES_MAX) return false;
       const value = object[key];
@@ -158,10 +159,8 @@ export class ObjectEncoder {
       } else if (typeof value === 'number') {
         if ((value & 0x3f) === value) bytes[at++] = value;
         else at = this.#number(value, at);
-      } else if (value === true) {
-        bytes[at++] = 0xc3;
-      } else if (value === false) {
-        bytes[at++] = 0xc2;
+      } else if (typeof value === 'boolean') {
+        bytes[at++] = value ? 0xc3 : 0xc2;
       } else if (value === null) {
         bytes[at++] = 0xc0;
       } else {

@@ -114,6 +114,19 @@ function holdsAscii(value: unknown): boolean {
   return typeof value !== 'object' || value === null || Object.values(value).every(holdsAscii);
 }
 
+void t.test('a field whose name is empty, first of all or among others', (t) => {
+  for (const value of [{ '': 1 }, { a: 1, '': 2 }, { '': 3, a: 4 }, { a: 1, b: 2, '': { '': true } }]) {
+    const { packr, encoder, decode } = setUp();
+    const packed = packShared(packr, encoder, value);
+    for (let time = 0; time < 3; time++) {
+      t.equal(encoder.encode(value), packed.length, 'it is not left to msgpackr');
+      t.ok(packed.equals(encoder.bytes.subarray(0, packed.length)));
+    }
+    t.same(decode(packed), value);
+  }
+  t.end();
+});
+
 void t.test('the same bytes as msgpackr, and the same value back, or left alone', async (t) => {
   const seed = testSeed(t);
   let encoded = 0;
