@@ -38,8 +38,10 @@ import type { Scratch } from './scratch.js';
 const SLOT_MASK = L.PENDING_SLOTS - 1;
 /** The indexer is looked after once for so many keys of a shard; a power of two, less one. */
 const RING_MASK = 31;
-/** So many keys of a thread one after the other, each above the one before, are taken for keys in order. */
-const RISING_LEAST = 32;
+/** So many of the new keys of a thread that are looked at, each above the one before, are taken for keys in order. */
+const RISING_LEAST = 24;
+/** One new key of so many, at most, is looked at for that; a power of two. */
+const RISING_APART = 8;
 /** A queue with so many keys is crowded. */
 const CROWDED = L.PENDING_SLOTS >>> 1;
 /** So many keys are settled at once by the indexer and by a writer that has made a queue crowded: a put with that on top takes some 20 µs, in a store of ten million keys 100. */
@@ -54,9 +56,10 @@ export class PendingKeys {
   readonly #area: number;
   readonly #shards: number;
   readonly #probe = KeyProbe.own();
-  /** The new key that this thread has put last, and how many before it were each above the one before. */
+  /** The new key of this thread that was looked at last, how many before it were each above the one before, and new keys until the next. */
   readonly #last = KeyProbe.own();
   #rising = 0;
+  #untilLook = 0;
   /** Keys that this thread has settled a slice and more at a time; read and reset by the writer. */
   settled = 0;
   /** The shard whose queue was crowded when this thread added to it last, or NO_SHARD; read and reset by the writer. */
@@ -79,13 +82,22 @@ export class PendingKeys {
     return !this.#isRising(scratch) && this.waiting(shard) < L.PENDING_SLOTS;
   }
 
-  /** Whether this thread puts new keys in order. */
-  #isRising({ words, keyLength }: Scratch): boolean {
+  /**
+   * Whether this thread puts new keys in order. To compare each key with the one before took 3 % of a put, so some are looked at; which ones
+   * the hashes say, so that no pattern of keys hides behind the distance.
+   */
+  #isRising(scratch: Scratch): boolean {
+    if (this.#untilLook === 0) this.#look(scratch);
+    else this.#untilLook--;
+    return this.#rising >= RISING_LEAST;
+  }
+
+  #look({ words, keyLength, keyHash }: Scratch): void {
+    this.#untilLook = keyHash & (RISING_APART - 1);
     const last = this.#last;
     if (compareKeys(words, OPERATION_HEADER_WORDS, keyLength, last.words, last.at, last.length) > 0) this.#rising++;
     else this.#rising = 0;
     last.setWords(words, OPERATION_HEADER_WORDS, keyLength);
-    return this.#rising >= RISING_LEAST;
   }
 
   /** Notes the entry of a new key, which is in the table. Under the shard's lock; there is room. */

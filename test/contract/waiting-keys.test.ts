@@ -258,6 +258,40 @@ void t.test('counts of waiting keys wrap', (t) => {
   t.end();
 });
 
+void t.test('keys that come in order do not wait, once some have; others do', (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const rising = (i: number): string => `rising:${String(i).padStart(10, '0')}`;
+  const waitOf = (k: string): number => {
+    const before = index.pending.waiting(0);
+    put(core, k);
+    return index.pending.waiting(0) - before;
+  };
+  let next = 0;
+  let first = 0;
+  while (first < 250 && waitOf(rising(next++)) === 1) first++;
+  t.ok(first >= 23 && first < 250, `${first} waited`);
+  t.equal(index.pending.waiting(0), 0, 'those that waited are settled by the first that does not');
+  for (const end = next + 1000; next < end; next++) if (waitOf(rising(next)) !== 0) t.fail(`key ${next} waits`);
+  // A few more may be taken for keys in order, for not all are looked at.
+  let falling = 0;
+  while (falling < 100 && waitOf(key(falling)) === 0) falling++;
+  t.ok(falling < 30, `${falling} others did not wait`);
+  let waited = 0;
+  for (let i = 0; i < 400; i++) if (waitOf(key(1000 + i)) === 1) waited++;
+  t.ok(waited > 380, `${waited} of 400 others waited`);
+  // Two orders that alternate are none.
+  let both = 0;
+  for (let i = 0; i < 300; i++) {
+    index.settle();
+    if (waitOf(i % 2 === 0 ? `a${rising(i)}` : `b${rising(i)}`) === 1) both++;
+  }
+  t.ok(both > 270, `${both} of 300 of two orders waited`);
+  index.settle();
+  t.equal(checkTree(core), next + falling + 1 + 400 + 300);
+  t.end();
+});
+
 void t.test('a queue that is full is settled by who puts the next key', (t) => {
   const core = emptyCore(1);
   const index = indexOf(core);
