@@ -83,7 +83,7 @@ export class PendingKeys {
   }
 
   /**
-   * Whether this thread puts new keys in order. To compare each key with the one before took 3 % of a put, so some are looked at; which ones
+   * Whether this thread puts new keys in order. To compare each key with the one before took 2.5 % of a put, so some are looked at; which ones
    * the hashes say, so that no pattern of keys hides behind the distance.
    */
   #isRising(scratch: Scratch): boolean {
