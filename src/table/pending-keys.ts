@@ -38,9 +38,9 @@ import type { Scratch } from './scratch.js';
 const SLOT_MASK = L.PENDING_SLOTS - 1;
 /** The indexer is looked after once for so many keys of a shard; a power of two, less one. */
 const RING_MASK = 31;
-/** So many of the new keys of a thread that are looked at, each above the one before, are taken for keys in order. */
+/** So many of the new keys of a thread that are looked at, each above the one before, are taken for keys in order: some hundred keys. */
 const RISING_LEAST = 24;
-/** One new key of so many, at most, is looked at for that; a power of two. */
+/** The next key that is looked at is one of so many behind the last; a power of two. */
 const RISING_APART = 8;
 /** A queue with so many keys is crowded. */
 const CROWDED = L.PENDING_SLOTS >>> 1;
@@ -83,8 +83,9 @@ export class PendingKeys {
   }
 
   /**
-   * Whether this thread puts new keys in order. To compare each key with the one before took 2.5 % of a put, so some are looked at; which ones
-   * the hashes say, so that no pattern of keys hides behind the distance.
+   * Whether this thread puts new keys in order. Comparing each key with the one before was 38 ns of a put of 1,495, so one in four or five is compared with the
+   * one looked at before. Their hashes say which, so that two orders that take turns are not taken for one. A key out of order now and then may pass: then
+   * the others go straight into the index, as they would without it.
    */
   #isRising(scratch: Scratch): boolean {
     if (this.#untilLook === 0) this.#look(scratch);

@@ -270,13 +270,13 @@ void t.test('keys that come in order do not wait, once some have; others do', (t
   let next = 0;
   let first = 0;
   while (first < 250 && waitOf(rising(next++)) === 1) first++;
-  t.ok(first >= 23 && first < 250, `${first} waited`);
+  t.ok(first > 40 && first < 190, `${first} waited: not each is looked at`);
   t.equal(index.pending.waiting(0), 0, 'those that waited are settled by the first that does not');
   for (const end = next + 1000; next < end; next++) if (waitOf(rising(next)) !== 0) t.fail(`key ${next} waits`);
   // A few more may be taken for keys in order, for not all are looked at.
   let falling = 0;
   while (falling < 100 && waitOf(key(falling)) === 0) falling++;
-  t.ok(falling < 30, `${falling} others did not wait`);
+  t.ok(falling < 8, `${falling} others did not wait`);
   let waited = 0;
   for (let i = 0; i < 400; i++) if (waitOf(key(1000 + i)) === 1) waited++;
   t.ok(waited > 380, `${waited} of 400 others waited`);
