@@ -443,7 +443,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * What a slow reader has not read holds nobody up. Owner only.
    *
    * Rejects with `FV_ABORTED` (with `lsn`, the oldest change there is, when the log does not reach back to `since` any more), `FV_CLOSED` when the store
-   * closes, `FV_OPTION`, `FV_CORRUPT`, `FV_IO`.
+   * closes, `FV_OPTION`, `FV_CORRUPT`, `FV_IO`; `FV_ABORTED` without `lsn` when the thread that read the log died.
    * @example for await (const { lsn, type, key, value } of db.changes({ since: 0 })) …
    */
   changes(options: ChangesOptions = {}): AsyncIterableIterator<Change> {
@@ -507,7 +507,7 @@ export class FlashVector extends StoreReads implements AsyncDisposable {
    * Writes a checkpoint of everything acknowledged so far, in the background, and gives up the log before it. A call
    * while one is being written waits for it and for another one. Writers go on meanwhile.
    * Resolves with the checkpoint's LSN: every write below it is in the checkpoint.
-   * Rejects with `FV_IO` (nothing is lost and the store goes on), `FV_READONLY`, `FV_CLOSED`, `FV_ABORTED` (the store closed).
+   * Rejects with `FV_IO` (nothing is lost and the store goes on), `FV_READONLY`, `FV_CLOSED`, `FV_ABORTED` (the store closed, or the thread that wrote died).
    */
   checkpoint(): Promise<number> {
     try {

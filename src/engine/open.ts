@@ -52,7 +52,7 @@ const LOG_CHECK_MS = 1000;
  * The calling thread becomes the store's owner. One process can have a store open at a time; its
  * threads share it through `db.handle` and `attach`.
  * Rejects with `FV_OPTION`, `FV_LOCKED` (with `pid`), `FV_CORRUPT` (with `file`, `offset`, LSNs), `FV_VERSION`,
- * `FV_MEMORY_FULL`, `FV_IO`, or a TypeError.
+ * `FV_MEMORY_FULL`, `FV_IO`, `FV_ABORTED` (a thread that recovered it died), or a TypeError.
  * @example const db = await open('./data', { durability: 'sync' })
  */
 export function open(directory: string, options?: OpenOptions): Promise<FlashVector> {

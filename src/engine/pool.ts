@@ -8,7 +8,7 @@
  */
 
 import { Piscina } from 'piscina';
-import { FlashVectorError } from '../base/errors.js';
+import { FlashVectorError, describe } from '../base/errors.js';
 
 const worker = (name: string): string => new URL(`../../workers/${name}.js`, import.meta.url).href;
 /**
@@ -37,12 +37,15 @@ export class Pool {
   /** @param threads tasks that may run at once beside the log task */
   constructor(readonly threads: number) {}
 
-  /** Runs `workers/<name>.js` on the lead thread. A task says in its result if it failed; a rejection means that its thread died. */
+  /**
+   * Runs `workers/<name>.js` on the lead thread. A task says in its result if it failed.
+   * Rejects with `FV_ABORTED` when its thread died (it ran out of memory, say), with `FV_CLOSED` when the pool is destroyed.
+   */
   runOnLead<Task, Result>(name: string, task: Task, transfer: readonly unknown[] = []): Promise<Result> {
     return this.#run(this.#lead, name, task, transfer);
   }
 
-  /** Runs `workers/<name>.js` on another thread. */
+  /** Runs `workers/<name>.js` on another thread. Rejects as `runOnLead`. */
   run<Task, Result>(name: string, task: Task): Promise<Result> {
     this.#others ??= makePiscina(0, this.threads, IDLE_MS);
     return this.#run(this.#others, name, task, []);
@@ -51,7 +54,13 @@ export class Pool {
   async #run<Task, Result>(piscina: Piscina, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
     // A destroyed pool would start a new thread.
     if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed');
-    return (await piscina.run(task, { filename: worker(name), transferList: transfer as never })) as Result;
+    try {
+      return (await piscina.run(task, { filename: worker(name), transferList: transfer as never })) as Result;
+    } catch (cause) {
+      if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed', { cause });
+      const reason = cause instanceof Error ? cause.message : describe(cause);
+      throw new FlashVectorError('FV_ABORTED', `the thread of the task ${name} ended before it was done: ${reason}`, { cause });
+    }
   }
 
   async destroy(): Promise<void> {

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { open, type CheckpointReport, type FlashVector } from '../../src/index.js';
+import { FlashVectorError, open, type CheckpointReport, type FlashVector } from '../../src/index.js';
 import { openIn } from '../../src/engine/open.js';
 import { faultyFiles } from '../support/faulty-files.js';
 import { tempFolder } from '../support/temp.js';
@@ -205,6 +205,50 @@ void t.test('one that fails is told, leaves nothing behind and loses nothing; th
     verify(t, again, 2000);
     await again.close();
   }
+});
+
+void t.test('one whose thread dies is told with a code; the store goes on, and the next one works', async (t) => {
+  for (const fault of [{ failPartWrite: 2 }, { failManifestRename: 1 }]) {
+    const folder = tempFolder(t);
+    const marker = path.join(tempFolder(t), 'died');
+    const db = await openIn({ files: faultyFiles({ ...fault, once: marker, code: 'THREAD' }) }, folder, { walSegmentBytes: SEGMENT });
+    await fill(db, 0, 2000);
+    const told = nextReport(db);
+    const error = await db.checkpoint().then(
+      () => t.fail('its thread died'),
+      (reason: unknown) => reason,
+    );
+    t.ok(error instanceof FlashVectorError, JSON.stringify(fault));
+    t.match(error, { code: 'FV_ABORTED', message: /thread of the task checkpoint ended/, cause: Error });
+    t.equal((await told).error, error);
+    t.same([...names(folder, '.part'), ...names(folder, '.checkpoint'), ...names(folder, '.tmp')], [], 'no debris');
+    t.equal(db.status, 'open');
+    await db.put('goes on', true);
+    await db.checkpoint();
+    t.match(db.stats().checkpoints, { failed: 1, completed: 1, lastError: undefined });
+    await db.close();
+    const again = await open(folder);
+    verify(t, again, 2000);
+    t.equal(again.get('goes on'), true);
+    await again.close();
+  }
+});
+
+void t.test('a store whose thread dies while it is recovered is not opened, with a code, and can be opened afterwards', async (t) => {
+  const folder = tempFolder(t);
+  const db = await open(folder, { walSegmentBytes: SEGMENT });
+  await fill(db, 0, 2000);
+  await db.checkpoint();
+  await fill(db, 2000, 3000);
+  await db.close();
+  await t.rejects(openIn({ files: faultyFiles({ failRead: 1, code: 'THREAD' }) }, folder, { walSegmentBytes: SEGMENT }), {
+    name: 'FlashVectorError',
+    code: 'FV_ABORTED',
+    message: /thread of the task recover ended/,
+  });
+  const again = await open(folder);
+  verify(t, again, 3000);
+  await again.close();
 });
 
 void t.test('once the log has failed, every call is refused at once, of attached threads too', async (t) => {

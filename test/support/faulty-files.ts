@@ -15,6 +15,8 @@ export interface Faults {
   /** Fail the n-th creation of a segment, and every one after it. */
   failCreate?: number;
   failRename?: number;
+  /** Fail the n-th read of a log segment, and every one after it. */
+  failRead?: number;
   /** The same for the parts of checkpoints, and for the renaming of a manifest. */
   failPartWrite?: number;
   failPartSync?: number;
@@ -22,7 +24,7 @@ export interface Faults {
   /** Path of a file that the first failure makes: while it is there nothing fails any more. */
   once?: string;
   failDirectorySync?: number;
-  /** The system's code: EIO, ENOSPC, EACCES, … */
+  /** The system's code: EIO, ENOSPC, EACCES, …; `THREAD`: the thread ends instead, as one does that runs out of memory. */
   code?: string;
   /** Writes take only a random part of what they are given. */
   shortWrites?: number;
@@ -41,7 +43,7 @@ export function createFileSystem(config: unknown): FileSystem {
   const real = createNodeFileSystem();
   const code = faults.code ?? 'EIO';
   const random = randomFrom(faults.shortWrites ?? 1);
-  const counts = { write: 0, sync: 0, create: 0, rename: 0, directorySync: 0, partWrite: 0, partSync: 0, manifestRename: 0 };
+  const counts = { read: 0, write: 0, sync: 0, create: 0, rename: 0, directorySync: 0, partWrite: 0, partSync: 0, manifestRename: 0 };
   const step = (name: keyof typeof counts, limit: number | undefined): void => {
     counts[name]++;
     if (limit === undefined || counts[name] < limit) return;
@@ -49,6 +51,7 @@ export function createFileSystem(config: unknown): FileSystem {
       if (real.exists(faults.once)) return;
       real.open(faults.once, 'create').close();
     }
+    if (code === 'THREAD') process.exit(7);
     throw failure(code, name);
   };
 
@@ -65,7 +68,10 @@ export function createFileSystem(config: unknown): FileSystem {
   });
 
   const wrap = (file: OpenFile): OpenFile => ({
-    read: (into, offset, length, position) => file.read(into, offset, length, position),
+    read: (into, offset, length, position) => {
+      step('read', faults.failRead);
+      return file.read(into, offset, length, position);
+    },
     write: (from, offset, length, position) => {
       step('write', faults.failWrite);
       if (faults.delayMs !== undefined) Atomics.wait(napping, 0, 0, faults.delayMs);
