@@ -87,3 +87,44 @@ void t.test('puts, batches, long puts and removals under a snapshot, at the memo
   t.ok(seen.larger > 0, `${seen.larger} of a larger class`);
   await db.close();
 });
+
+void t.test(
+  'a removal under a snapshot takes a block of a larger class where there is no memory for a slab of its own',
+  { timeout: 60_000 },
+  async (t) => {
+    const db = await open(tempFolder(t), { durability: 'memory', shards: 2, maxMemoryBytes: 8 * 1024 * 1024, ordered: false });
+    const value = 'v'.repeat(300);
+    let count = 0;
+    for (let isFull = false; !isFull;) {
+      const writes = Array.from({ length: 500 }, () => db.put(`key ${count++}`, value));
+      isFull = (await Promise.allSettled(writes)).some(({ status }) => status === 'rejected');
+    }
+    // Free blocks of that class, a few in every slab, so that no slab is given back.
+    for (let i = 0; i < count; i += 10) await db.del(`key ${i}`);
+    const largerBefore = countClasses(db).larger;
+    const snapshot = db.snapshot();
+    const removed: string[] = [];
+    for (let i = 5; i < count; i += 10) {
+      const key = `key ${i}`;
+      if (!db.has(key)) continue;
+      const isRemoved = await db.del(key).then(
+        () => true,
+        (error: unknown) => {
+          t.match(error, { code: 'FV_MEMORY_FULL' });
+          return false;
+        },
+      );
+      if (!isRemoved) break;
+      removed.push(key);
+    }
+    const counts = countClasses(db);
+    t.equal(counts.wrong, 0, `of ${counts.entries} entries`);
+    t.ok(counts.larger - largerBefore > 100, `${counts.larger} of a larger class, ${largerBefore} before; ${removed.length} removed`);
+    t.ok(removed.every((key) => !db.has(key) && snapshot.get(key) === value));
+    snapshot.close();
+    // What the tombstones had is whole again: as much can be put there as was there before.
+    for (const key of removed) await db.put(key, value);
+    t.match(countClasses(db), { wrong: 0 });
+    await db.close();
+  },
+);
