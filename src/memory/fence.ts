@@ -7,7 +7,8 @@
  *
  * - On x86-64 a plain store is a release and a plain load an acquire: the machine keeps loads in
  *   order with loads, stores with stores, and does not move a store before an earlier load. V8 keeps
- *   accesses to typed arrays in program order among themselves.
+ *   accesses to typed arrays in program order among themselves, and never takes what one load of a word has
+ *   brought for the result of another: its compilers know that the memory may be shared.
  * - Elsewhere they are `Atomics` operations.
  *
  * What needs a store to be seen before a later load (Dekker's argument) uses `Atomics`, and so does

@@ -160,7 +160,7 @@ export class ShardReader {
         if (entry > 0) {
           const value = this.capture(entry, version, 0);
           fence(control);
-          if (value !== TORN && Atomics.load(control, versionWord) === version) {
+          if (value !== TORN && loadAcquire(control, versionWord) === version) {
             if (this.marks !== undefined) this.marks.touch(this.scratch.keyHash);
             this.foundEntry = entry;
             this.foundVersion = version;
@@ -168,7 +168,7 @@ export class ShardReader {
           }
         } else {
           fence(control);
-          if (entry === ABSENT && Atomics.load(control, versionWord) === version) return undefined;
+          if (entry === ABSENT && loadAcquire(control, versionWord) === version) return undefined;
         }
         this.region.refresh();
       } else {
@@ -183,12 +183,12 @@ export class ShardReader {
   has(): boolean {
     const control = this.control;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
-      const version = Atomics.load(control, this.versionWord);
+      const version = loadAcquire(control, this.versionWord);
       if ((version & 1) === 0) {
         const entry = this.table.find(this.scratch);
         const found = entry > 0 ? this.isVisible(entry, 0) : false;
         fence(control);
-        if (entry !== RETRY && found !== TORN && Atomics.load(control, this.versionWord) === version) {
+        if (entry !== RETRY && found !== TORN && loadAcquire(control, this.versionWord) === version) {
           this.foundEntry = entry;
           this.foundVersion = version;
           return found;
@@ -245,7 +245,7 @@ export class ShardReader {
         if (cursor !== undefined && !cursor.isCurrent()) return INVISIBLE;
         const value = this.#captureAt(view, from, key, wantsValue, version);
         fence(control);
-        if (value !== TORN && Atomics.load(control, this.versionWord) === version) {
+        if (value !== TORN && loadAcquire(control, this.versionWord) === version) {
           if (value !== PACKED) return value;
           // And it may be given away while it is read: nothing that is not a value must reach msgpackr.
           return cursor === undefined || cursor.isCurrent() ? this.decode() : INVISIBLE;
