@@ -1,7 +1,7 @@
 /** Pool tasks of checkpoints and backups: writing a part, and what comes before and after. */
 
 import { FlashVectorError, toErrorData, type ErrorData } from '../src/base/errors.js';
-import { removeDebris } from '../src/checkpoint/catalog.js';
+import { removeCheckpoints } from '../src/checkpoint/catalog.js';
 import { completeCopy, discardCopy, prepareTarget } from '../src/checkpoint/copy.js';
 import type { Manifest, PartSummary } from '../src/checkpoint/format.js';
 import { PartWriter, SYNC_OFTEN_BYTES } from '../src/checkpoint/part-writer.js';
@@ -50,7 +50,7 @@ export interface PublishTask extends Common {
   restMs: number;
 }
 
-/** Removes what a failed checkpoint has left. */
+/** Removes what a failed checkpoint has left, one that was published and not read back whole included. */
 export interface SweepTask extends Common {
   kind: 'sweep';
 }
@@ -97,10 +97,12 @@ export default async function checkpoint(task: CheckpointTask): Promise<Checkpoi
     const storeId = Buffer.from(task.storeId);
     if (task.kind === 'write') return { part: writePart(files, checksum, storeId, task) };
     if (task.kind === 'publish') {
-      const onBlock = task.restMs > 0 ? restNowAndThen(new Control(task.control), task.restMs) : (): void => undefined;
-      return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest), onBlock));
+      const control = new Control(task.control);
+      const onBlock = task.restMs > 0 ? restNowAndThen(control, task.restMs) : (): void => undefined;
+      const onVerified = (): void => void Atomics.store(control.words, L.CONTROL_CHECKPOINT_VERIFIED, task.checkpoint);
+      return published(publishCheckpoint(files, checksum, task.directory, reviveManifest(task.manifest), onBlock, onVerified));
     }
-    if (task.kind === 'sweep') removeDebris(files, task.directory);
+    if (task.kind === 'sweep') removeCheckpoints(files, task.directory, (other) => other !== task.checkpoint);
     else if (task.kind === 'prepare') prepareTarget(files, task.directory);
     else if (task.kind === 'discard') discardCopy(files, task.directory);
     else complete(files, checksum, task);

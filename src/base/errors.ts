@@ -115,11 +115,16 @@ export function ioError(action: string, file: string, cause: unknown, offset?: n
 export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value === 'function') return `function ${value.name || '(anonymous)'}`;
-  if (typeof value === 'symbol' || value === null || typeof value !== 'object') return String(value);
-  if (Array.isArray(value)) return `an array of ${value.length}`;
-  const name: unknown = (Object.getPrototypeOf(value) as { constructor?: { name?: unknown } } | null)?.constructor?.name;
-  return typeof name === 'string' && name !== '' ? `an object of type ${name}` : 'an object';
+  if (typeof value === 'symbol' || value === null || (typeof value !== 'object' && typeof value !== 'function')) return String(value);
+  try {
+    if (typeof value === 'function') return `function ${value.name || '(anonymous)'}`;
+    if (Array.isArray(value)) return `an array of ${value.length}`;
+    const name: unknown = (Object.getPrototypeOf(value) as { constructor?: { name?: unknown } } | null)?.constructor?.name;
+    return typeof name === 'string' && name !== '' ? `an object of type ${name}` : 'an object';
+  } catch {
+    // A proxy whose traps throw, or that was revoked; a getter in the place of a name.
+    return typeof value === 'function' ? 'a function' : 'an object';
+  }
 }
 
 /** A broken invariant: the engine's own fault, never the user's. */

@@ -222,11 +222,11 @@ const ifVersion = integer(1, Number.MAX_SAFE_INTEGER);
 /** As far as a Date reaches. */
 const TTL_MS_MAX = 8.64e15;
 const ttlRule: Rule = {
-  allowed: 'a number of milliseconds above 0',
+  allowed: `a number of milliseconds above 0, at most ${TTL_MS_MAX}`,
   check: (value) => typeof value === 'number' && value > 0 && value <= TTL_MS_MAX,
 };
 const expiresAtRule: Rule = {
-  allowed: 'a moment in whole ms since 1970, above 0',
+  allowed: `a moment in whole ms since 1970, above 0, at most ${TTL_MS_MAX}`,
   check: (value) => Number.isSafeInteger(value) && (value as number) > 0 && (value as number) <= TTL_MS_MAX,
 };
 const WRITE_RULES: Record<keyof WriteOptions, Rule> = { durability };

@@ -48,6 +48,7 @@ export interface Publication {
  * Publishes a checkpoint whose parts are synced, verifies it, then removes older ones and retires segments.
  * When it does not verify it is removed again and what was there before stays as it was.
  * @param onBlock called after every block that was read back; may rest
+ * @param onVerified called when all of it was read back: it counts from here on, whatever becomes of the caller
  * @throws FlashVectorError FV_IO, FV_CORRUPT: the checkpoint does not count
  */
 export function publishCheckpoint(
@@ -56,6 +57,7 @@ export function publishCheckpoint(
   directory: string,
   manifest: Manifest,
   onBlock: () => void = () => undefined,
+  onVerified: () => void = () => undefined,
 ): Publication {
   const { number, storeId } = manifest;
   publishManifest(files, checksum, directory, manifest);
@@ -71,6 +73,7 @@ export function publishCheckpoint(
       cause: error,
     });
   }
+  onVerified();
   try {
     removeCheckpoints(files, directory, (other) => other === number);
     const bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);

@@ -19,10 +19,9 @@ import { HISTOGRAM_PUT_DURABLE, type ThreadMetrics } from '../memory/metrics.js'
 import { threadWord } from '../memory/registry.js';
 import type { Ring } from '../memory/ring.js';
 import { AckPoll } from './ack-poll.js';
+import { LogSilence } from './log-silence.js';
 
 const RECHECK_MS = 100;
-/** Silence of the log thread, which turns its loop at least once a second, after which it is taken for dead. */
-const LOG_SILENCE_MS = 60_000;
 const KEEP_ALIVE_MS = 0x7fff_ffff;
 
 interface Group {
@@ -79,9 +78,7 @@ export class Acks {
   readonly #wake: () => void;
   readonly #poll: AckPoll;
   #waiting = false;
-  /** The heartbeat last seen, and when it was new. */
-  #heartbeat = 0;
-  #heardMs = 0;
+  readonly #silence: LogSilence;
   #idle: (() => void)[] = [];
 
   constructor(
@@ -91,6 +88,7 @@ export class Acks {
     slot: number,
   ) {
     this.#words = control.words;
+    this.#silence = new LogSilence(control);
     this.#poll = new AckPoll(control.words, threadWord(control, slot), control.words[L.CONTROL_ACK_POLL_US] / 1000, () => this.#look());
     this.#keepAlive = setInterval(() => undefined, KEEP_ALIVE_MS);
     this.#keepAlive.unref();
@@ -101,7 +99,7 @@ export class Acks {
     this.#wake = (): void => {
       this.#waiting = false;
       this.#poll.end();
-      this.#listen();
+      this.#silence.look();
       this.#settle();
       this.#arm();
     };
@@ -120,7 +118,7 @@ export class Acks {
       if (lsn > open.lsn) open.lsn = lsn;
       return open.promise;
     }
-    if (!this.#waiting) this.#heardMs = 0;
+    if (!this.#waiting) this.#silence.begin();
     const promise = new Promise<number>(executor);
     const group: Group = { promise, resolve: executorResolve, reject: executorReject, lsn, startedMs: performance.now() };
     queue.open = group;
@@ -159,20 +157,6 @@ export class Acks {
     }
     this.#keepAlive.unref();
     for (const resolve of this.#idle.splice(0)) resolve();
-  }
-
-  /** Bounds the wait for a log thread that went with its owner, or hangs in the disk. */
-  #listen(): void {
-    const beat = Atomics.load(this.#words, L.CONTROL_LOG_HEARTBEAT);
-    const now = performance.now();
-    if (beat !== this.#heartbeat || this.#heardMs === 0) {
-      this.#heartbeat = beat;
-      this.#heardMs = now;
-    } else if (now - this.#heardMs > LOG_SILENCE_MS && Atomics.load(this.#words, L.CONTROL_LOG_STATE) === L.LOG_RUNNING) {
-      this.control.fail(
-        new FlashVectorError('FV_IO', `the log thread has been silent for ${LOG_SILENCE_MS} ms: it has ended, or the disk hangs`),
-      );
-    }
   }
 
   /**

@@ -343,7 +343,7 @@ export class Checkpointer {
     }
     report.durationMs = performance.now() - started;
     this.#served = asked;
-    Atomics.store(words, L.CONTROL_CHECKPOINT_FAILED, report.error === undefined ? 0 : 1);
+    Atomics.store(words, L.CONTROL_CHECKPOINT_FAILED, outcomeOf(report.error));
     Atomics.store(words, L.CONTROL_CHECKPOINT_SERVED, asked);
     this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
     for (const { resolve, reject } of requests) {
@@ -362,13 +362,23 @@ export class Checkpointer {
       const manifest = await this.#capture(common, report.lsn);
       report.entries = manifest.entries;
       report.bytes = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
-      const result = await this.#task({ kind: 'publish', ...common, control: this.#core.handle.control, manifest, restMs: this.#restMs() });
-      report.segmentsRetired = result.retired ?? 0;
-      if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
+      await this.#publish(common, manifest, report);
     } catch (error) {
       // What cannot be removed now goes with the next checkpoint, or at the next opening.
       await this.#task({ kind: 'sweep', ...common }).catch(() => undefined);
       throw error;
+    }
+  }
+
+  async #publish(common: Common, manifest: Manifest, report: CheckpointReport): Promise<void> {
+    try {
+      const result = await this.#task({ kind: 'publish', ...common, control: this.#core.handle.control, manifest, restMs: this.#restMs() });
+      report.segmentsRetired = result.retired ?? 0;
+      if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
+    } catch (error) {
+      // Its thread died, and what was there before may be gone in part: then this one is what counts.
+      if (Atomics.load(this.#words, L.CONTROL_CHECKPOINT_VERIFIED) !== common.checkpoint) throw error;
+      report.leftover = error as Error;
     }
   }
 
@@ -476,4 +486,9 @@ export class Checkpointer {
     if (result.error !== undefined) throw fromErrorData(result.error);
     return result;
   }
+}
+
+function outcomeOf(error: Error | undefined): number {
+  if (error === undefined) return L.CHECKPOINT_MADE;
+  return error instanceof FlashVectorError && error.code === 'FV_ABORTED' ? L.CHECKPOINT_ABORTED : L.CHECKPOINT_FAILED;
 }

@@ -16,22 +16,67 @@ const worker = (name: string): string => new URL(`../../workers/${name}.js`, imp
  * store that is written to steadily keeps the one that writes its checkpoints.
  */
 const IDLE_MS = 30_000;
+/** Longest that destroying waits for threads that load code or have a task; and how often it looks. */
+const SETTLE_MS = 10_000;
+const LOOK_MS = 5;
 
-function makePiscina(minThreads: number, maxThreads: number, idleTimeout: number): Piscina {
-  return new Piscina({
-    filename: worker('recover'),
-    minThreads,
-    maxThreads,
-    idleTimeout,
-    // An idle worker must keep its event loop: with 'sync' it would block in Atomics.wait.
-    atomics: 'disabled',
-    concurrentTasksPerWorker: 1,
-  });
+/**
+ * A piscina that knows which of its threads have loaded their code. Ending one that is loading can abort the whole process (seen with Node 20: V8 asks about a module that was not
+ * linked to the end), and where a thread has died piscina starts another one at once.
+ */
+class Threads {
+  readonly #piscina: Piscina;
+  readonly #loaded = new Set<number>();
+  #running = 0;
+
+  constructor(minThreads: number, maxThreads: number, idleTimeout: number) {
+    const piscina = new Piscina({
+      filename: worker('recover'),
+      minThreads,
+      maxThreads,
+      idleTimeout,
+      // An idle worker must keep its event loop: with 'sync' it would block in Atomics.wait.
+      atomics: 'disabled',
+      concurrentTasksPerWorker: 1,
+    });
+    // The first ones are announced before they have loaded anything, all others when they have. What a thread says first is that it has.
+    const first = new Set(piscina.threads.map(({ threadId }) => threadId));
+    for (const thread of piscina.threads) {
+      const { threadId } = thread;
+      thread.once('message', () => this.#loaded.add(threadId));
+    }
+    piscina.on('workerCreate', ({ id }) => {
+      if (!first.has(id)) this.#loaded.add(id);
+    });
+    this.#piscina = piscina;
+  }
+
+  /** Runs `workers/<name>.js`. Rejects when its thread ends before that. */
+  async run<Task, Result>(name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
+    this.#running++;
+    try {
+      return (await this.#piscina.run(task, { filename: worker(name), transferList: transfer as never })) as Result;
+    } finally {
+      this.#running--;
+    }
+  }
+
+  /** Ends all threads, as soon as none is loading code: for its start, or for a task. */
+  async destroy(): Promise<void> {
+    const deadline = performance.now() + SETTLE_MS;
+    while ((this.#running > 0 || this.#isLoading()) && performance.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await this.#piscina.destroy();
+  }
+
+  #isLoading(): boolean {
+    return this.#piscina.threads.some(({ threadId }) => threadId >= 0 && !this.#loaded.has(threadId));
+  }
 }
 
 export class Pool {
-  readonly #lead = makePiscina(1, 1, Infinity);
-  #others: Piscina | undefined;
+  readonly #lead = new Threads(1, 1, Infinity);
+  #others: Threads | undefined;
   #destroyed = false;
 
   /** @param threads tasks that may run at once beside the log task */
@@ -47,15 +92,15 @@ export class Pool {
 
   /** Runs `workers/<name>.js` on another thread. Rejects as `runOnLead`. */
   run<Task, Result>(name: string, task: Task): Promise<Result> {
-    this.#others ??= makePiscina(0, this.threads, IDLE_MS);
+    this.#others ??= new Threads(0, this.threads, IDLE_MS);
     return this.#run(this.#others, name, task, []);
   }
 
-  async #run<Task, Result>(piscina: Piscina, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
+  async #run<Task, Result>(threads: Threads, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
     // A destroyed pool would start a new thread.
     if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed');
     try {
-      return (await piscina.run(task, { filename: worker(name), transferList: transfer as never })) as Result;
+      return await threads.run<Task, Result>(name, task, transfer);
     } catch (cause) {
       if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed', { cause });
       const reason = cause instanceof Error ? cause.message : describe(cause);
@@ -63,6 +108,7 @@ export class Pool {
     }
   }
 
+  /** Ends all threads. Waits for tasks that have begun, and for threads that are starting, for a moment; what is not done by then rejects. */
   async destroy(): Promise<void> {
     if (this.#destroyed) return;
     this.#destroyed = true;

@@ -134,11 +134,20 @@ export const CONTROL_CHECKPOINT_ENTRIES = 161;
 export const CONTROL_CHECKPOINT_REQUESTS = 162;
 /** Bumped and notified by the owner when a checkpoint has ended; who wants one waits on it asynchronously. */
 export const CONTROL_CHECKPOINT_ENDS = 163;
-/** Requests that were there when the checkpoint that ended last began, and 1 if it failed. Written by the owner before ENDS. */
+/** Requests that were there when the checkpoint that ended last began, and how it ended: CHECKPOINT_*. Written by the owner before ENDS. */
 export const CONTROL_CHECKPOINT_SERVED = 164;
 export const CONTROL_CHECKPOINT_FAILED = 165;
+export const CHECKPOINT_MADE = 0;
+export const CHECKPOINT_FAILED = 1;
+/** A thread that wrote it died, or the store was closed. */
+export const CHECKPOINT_ABORTED = 2;
 /** Start LSN of the newest checkpoint; three words (see Control.storeLsn). Written by the owner before ENDS. */
 export const CONTROL_CHECKPOINT_LSN = 166;
+/**
+ * Number of the checkpoint that was read back whole last: from here on it counts, and what it replaces is being removed. Written by the pool task that publishes
+ * it; the owner reads it when that task's thread has died.
+ */
+export const CONTROL_CHECKPOINT_VERIFIED = 169;
 
 // Line 11: the ordered index (see table/ordered-index.ts): its lock, taken after shard locks and before the log lock.
 export const CONTROL_INDEX_LOCK = 176;

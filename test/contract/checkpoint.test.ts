@@ -208,7 +208,8 @@ void t.test('one that fails is told, leaves nothing behind and loses nothing; th
 });
 
 void t.test('one whose thread dies is told with a code; the store goes on, and the next one works', async (t) => {
-  for (const fault of [{ failPartWrite: 2 }, { failManifestRename: 1 }]) {
+  // While it writes a part, before the manifest gets its name, and while the part is read back.
+  for (const fault of [{ failPartWrite: 2 }, { failManifestRename: 1 }, { failRead: 1 }]) {
     const folder = tempFolder(t);
     const marker = path.join(tempFolder(t), 'died');
     const db = await openIn({ files: faultyFiles({ ...fault, once: marker, code: 'THREAD' }) }, folder, { walSegmentBytes: SEGMENT });
@@ -232,6 +233,50 @@ void t.test('one whose thread dies is told with a code; the store goes on, and t
     t.equal(again.get('goes on'), true);
     await again.close();
   }
+});
+
+void t.test('an attached thread that has asked for one whose thread dies gets the same code', async (t) => {
+  const marker = path.join(tempFolder(t), 'died');
+  const db = await openIn({ files: faultyFiles({ failPartWrite: 1, once: marker, code: 'THREAD' }) }, tempFolder(t));
+  await fill(db, 0, 100);
+  const code = `
+    const { workerData, parentPort } = require('node:worker_threads');
+    import(workerData.module).then(async ({ attach }) => {
+      const db = await attach(workerData.handle);
+      const first = await db.checkpoint().catch((error) => error.code);
+      parentPort.postMessage([first, await db.checkpoint().catch((error) => error.code)]);
+      await db.close();
+    });`;
+  const module = new URL('../../src/index.js', import.meta.url).href;
+  const worker = new Worker(code, { eval: true, workerData: { module, handle: db.handle } });
+  const [first, second] = await new Promise<unknown[]>((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  t.equal(first, 'FV_ABORTED');
+  t.type(second, 'number');
+  await db.close();
+});
+
+void t.test('one whose thread dies while it removes what it replaces counts, and tells what it left', async (t) => {
+  const folder = tempFolder(t);
+  const marker = path.join(tempFolder(t), 'died');
+  const db = await openIn({ files: faultyFiles({ failManifestRemove: 1, once: marker, code: 'THREAD' }) }, folder, {
+    walSegmentBytes: SEGMENT,
+  });
+  await fill(db, 0, 2000);
+  const first = await db.checkpoint();
+  await fill(db, 2000, 3000);
+  const told = nextReport(db);
+  const second = await db.checkpoint();
+  t.ok(fs.existsSync(marker) && second > first);
+  t.match(await told, { lsn: second, error: undefined, leftover: { code: 'FV_ABORTED' } });
+  t.match(db.stats().checkpoints, { failed: 0, completed: 2, lsn: second });
+  t.equal(names(folder, '.checkpoint').length, 2, 'the one before is still there');
+  await db.put('goes on', true);
+  await db.checkpoint();
+  t.equal(names(folder, '.checkpoint').length, 1);
+  await db.close();
+  const again = await open(folder);
+  verify(t, again, 3000);
+  await again.close();
 });
 
 void t.test('a store whose thread dies while it is recovered is not opened, with a code, and can be opened afterwards', async (t) => {

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
-import { open } from '../../src/index.js';
+import { FlashVectorError, open } from '../../src/index.js';
 import { openIn } from '../../src/engine/open.js';
 import { CONTROL_RING_TAIL } from '../../src/memory/layout.js';
 import { createControl } from '../../src/memory/control.js';
@@ -400,5 +400,30 @@ void t.test('clear works at the memory cap', async (t) => {
   t.equal(db.size, 0);
   t.equal(db.count(), 0);
   await db.put('again', 1);
+  await db.close();
+});
+
+void t.test('what cannot even be looked at is refused with the error that the call has for it', async (t) => {
+  const db = await open(tempFolder(t));
+  const trap = (): never => {
+    throw new Error('a trap');
+  };
+  const { proxy, revoke } = Proxy.revocable([], {});
+  revoke();
+  const { proxy: called, revoke: revokeCalled } = Proxy.revocable(() => undefined, {});
+  revokeCalled();
+  for (const odd of [new Proxy({}, { getPrototypeOf: trap }), proxy, called]) {
+    await t.rejects(db.put('key', 1, { durability: odd as never }), FlashVectorError);
+    await t.rejects(open(odd as never), { name: 'TypeError', message: /directory must be a path/ });
+  }
+  await db.close();
+});
+
+void t.test('a time to live that is too long is refused with the longest', async (t) => {
+  const db = await open(tempFolder(t));
+  await t.rejects(db.put('a', 1, { ttl: Number.MAX_SAFE_INTEGER }), { code: 'FV_OPTION', message: /at most 8640000000000000/ });
+  await t.rejects(db.put('a', 1, { expiresAt: Number.MAX_SAFE_INTEGER }), { code: 'FV_OPTION', message: /at most 8640000000000000/ });
+  await db.put('a', 1, { ttl: 8.64e15 });
+  t.equal(db.get('a'), 1);
   await db.close();
 });

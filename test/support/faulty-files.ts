@@ -21,6 +21,7 @@ export interface Faults {
   failPartWrite?: number;
   failPartSync?: number;
   failManifestRename?: number;
+  failManifestRemove?: number;
   /** Path of a file that the first failure makes: while it is there nothing fails any more. */
   once?: string;
   failDirectorySync?: number;
@@ -43,7 +44,18 @@ export function createFileSystem(config: unknown): FileSystem {
   const real = createNodeFileSystem();
   const code = faults.code ?? 'EIO';
   const random = randomFrom(faults.shortWrites ?? 1);
-  const counts = { read: 0, write: 0, sync: 0, create: 0, rename: 0, directorySync: 0, partWrite: 0, partSync: 0, manifestRename: 0 };
+  const counts = {
+    read: 0,
+    write: 0,
+    sync: 0,
+    create: 0,
+    rename: 0,
+    directorySync: 0,
+    partWrite: 0,
+    partSync: 0,
+    manifestRename: 0,
+    manifestRemove: 0,
+  };
   const step = (name: keyof typeof counts, limit: number | undefined): void => {
     counts[name]++;
     if (limit === undefined || counts[name] < limit) return;
@@ -102,7 +114,10 @@ export function createFileSystem(config: unknown): FileSystem {
       if (from.includes('.checkpoint')) step('manifestRename', faults.failManifestRename);
       real.rename(from, to);
     },
-    remove: (path) => real.remove(path),
+    remove: (path) => {
+      if (path.endsWith('.checkpoint')) step('manifestRemove', faults.failManifestRemove);
+      real.remove(path);
+    },
     syncDirectory: (path) => {
       step('directorySync', faults.failDirectorySync);
       real.syncDirectory(path);
