@@ -29,7 +29,7 @@ export async function askForCheckpoint(control: Control, silence = new LogSilenc
   } finally {
     clearInterval(alive);
   }
-  const outcome = Atomics.load(words, L.CONTROL_CHECKPOINT_FAILED);
+  const outcome = Atomics.load(words, L.CONTROL_CHECKPOINT_OUTCOME);
   if (outcome === L.CHECKPOINT_MADE) return control.readLsn(L.CONTROL_CHECKPOINT_LSN);
   if (control.status >= L.STATUS_CLOSING) throw control.closedError();
   const code = outcome === L.CHECKPOINT_ABORTED ? 'FV_ABORTED' : 'FV_IO';

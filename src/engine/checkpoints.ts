@@ -258,7 +258,7 @@ export class Checkpointer {
     const asked = Atomics.load(this.#words, L.CONTROL_CHECKPOINT_REQUESTS);
     if (asked === this.#served) return;
     this.#served = asked;
-    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_FAILED, 1);
+    Atomics.store(this.#words, L.CONTROL_CHECKPOINT_OUTCOME, L.CHECKPOINT_FAILED);
     Atomics.store(this.#words, L.CONTROL_CHECKPOINT_SERVED, asked);
     this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
   }
@@ -343,7 +343,7 @@ export class Checkpointer {
     }
     report.durationMs = performance.now() - started;
     this.#served = asked;
-    Atomics.store(words, L.CONTROL_CHECKPOINT_FAILED, outcomeOf(report.error));
+    Atomics.store(words, L.CONTROL_CHECKPOINT_OUTCOME, outcomeOf(report.error));
     Atomics.store(words, L.CONTROL_CHECKPOINT_SERVED, asked);
     this.#core.control.bump(L.CONTROL_CHECKPOINT_ENDS);
     for (const { resolve, reject } of requests) {

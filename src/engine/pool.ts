@@ -7,6 +7,7 @@
  * in the control region. Further threads come when there is other work and go when there is none.
  */
 
+import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { FlashVectorError, describe } from '../base/errors.js';
 
@@ -24,12 +25,17 @@ const LOOK_MS = 5;
  * A piscina that knows which of its threads have loaded their code. Ending one that is loading can abort the whole process (seen with Node 20: V8 asks about a module that was not
  * linked to the end), and where a thread has died piscina starts another one at once.
  */
-class Threads {
+class PoolThreads {
   readonly #piscina: Piscina;
-  readonly #loaded = new Set<number>();
+  readonly #loaded = new WeakSet<Worker>();
   #running = 0;
 
-  constructor(minThreads: number, maxThreads: number, idleTimeout: number) {
+  constructor(
+    minThreads: number,
+    maxThreads: number,
+    idleTimeout: number,
+    readonly settleMs: number,
+  ) {
     const piscina = new Piscina({
       filename: worker('recover'),
       minThreads,
@@ -40,13 +46,11 @@ class Threads {
       concurrentTasksPerWorker: 1,
     });
     // The first ones are announced before they have loaded anything, all others when they have. What a thread says first is that it has.
-    const first = new Set(piscina.threads.map(({ threadId }) => threadId));
-    for (const thread of piscina.threads) {
-      const { threadId } = thread;
-      thread.once('message', () => this.#loaded.add(threadId));
-    }
+    const first = new WeakSet(piscina.threads);
+    for (const thread of piscina.threads) thread.once('message', () => this.#loaded.add(thread));
     piscina.on('workerCreate', ({ id }) => {
-      if (!first.has(id)) this.#loaded.add(id);
+      const thread = piscina.threads.find(({ threadId }) => threadId === id);
+      if (thread !== undefined && !first.has(thread)) this.#loaded.add(thread);
     });
     this.#piscina = piscina;
   }
@@ -63,24 +67,32 @@ class Threads {
 
   /** Ends all threads, as soon as none is loading code: for its start, or for a task. */
   async destroy(): Promise<void> {
-    const deadline = performance.now() + SETTLE_MS;
+    const deadline = performance.now() + this.settleMs;
     while ((this.#running > 0 || this.#isLoading()) && performance.now() < deadline)
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     await this.#piscina.destroy();
   }
 
   #isLoading(): boolean {
-    return this.#piscina.threads.some(({ threadId }) => threadId >= 0 && !this.#loaded.has(threadId));
+    return this.#piscina.threads.some((thread) => thread.threadId >= 0 && !this.#loaded.has(thread));
   }
 }
 
 export class Pool {
-  readonly #lead = new Threads(1, 1, Infinity);
-  #others: Threads | undefined;
+  readonly #lead: PoolThreads;
+  #others: PoolThreads | undefined;
   #destroyed = false;
 
-  /** @param threads tasks that may run at once beside the log task */
-  constructor(readonly threads: number) {}
+  /**
+   * @param threads tasks that may run at once beside the log task
+   * @param settleMs longest that destroying waits
+   */
+  constructor(
+    readonly threads: number,
+    readonly settleMs = SETTLE_MS,
+  ) {
+    this.#lead = new PoolThreads(1, 1, Infinity, settleMs);
+  }
 
   /**
    * Runs `workers/<name>.js` on the lead thread. A task says in its result if it failed.
@@ -92,11 +104,11 @@ export class Pool {
 
   /** Runs `workers/<name>.js` on another thread. Rejects as `runOnLead`. */
   run<Task, Result>(name: string, task: Task): Promise<Result> {
-    this.#others ??= new Threads(0, this.threads, IDLE_MS);
+    this.#others ??= new PoolThreads(0, this.threads, IDLE_MS, this.settleMs);
     return this.#run(this.#others, name, task, []);
   }
 
-  async #run<Task, Result>(threads: Threads, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
+  async #run<Task, Result>(threads: PoolThreads, name: string, task: Task, transfer: readonly unknown[]): Promise<Result> {
     // A destroyed pool would start a new thread.
     if (this.#destroyed) throw new FlashVectorError('FV_CLOSED', 'the store is closed');
     try {

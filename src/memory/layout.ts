@@ -136,7 +136,7 @@ export const CONTROL_CHECKPOINT_REQUESTS = 162;
 export const CONTROL_CHECKPOINT_ENDS = 163;
 /** Requests that were there when the checkpoint that ended last began, and how it ended: CHECKPOINT_*. Written by the owner before ENDS. */
 export const CONTROL_CHECKPOINT_SERVED = 164;
-export const CONTROL_CHECKPOINT_FAILED = 165;
+export const CONTROL_CHECKPOINT_OUTCOME = 165;
 export const CHECKPOINT_MADE = 0;
 export const CHECKPOINT_FAILED = 1;
 /** A thread that wrote it died, or the store was closed. */

@@ -13,12 +13,24 @@ void t.test('a reader meets records, strings and buffers under the same keys', a
   await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
   let reads = 0;
   let broken = 0;
+  let missed = 0;
+  let brokenInSnapshot = 0;
+  let missedInSnapshot = 0;
   // Until enough attempts were in vain for torn bytes to have been decoded: on one processor that takes its time.
   for (const until = performance.now() + 20_000; performance.now() < until && db.stats().contention.optimisticRetries < 60_000;) {
     for (const key of KEYS) {
       reads++;
       if (!isWhole(db.get(key))) broken++;
+      if (!db.has(key)) missed++;
     }
+    const snapshot = db.snapshot();
+    for (let i = 0; i < 10; i++) {
+      for (const key of KEYS) {
+        if (!isWhole(snapshot.get(key))) brokenInSnapshot++;
+        if (!snapshot.has(key)) missedInSnapshot++;
+      }
+    }
+    snapshot.close();
     for (const [, value] of db.entries()) {
       reads++;
       if (!isWhole(value)) broken++;
@@ -26,6 +38,9 @@ void t.test('a reader meets records, strings and buffers under the same keys', a
     if ((reads & 1023) < 6) await new Promise((resolve) => setImmediate(resolve));
   }
   t.equal(broken, 0, `of ${reads} reads`);
+  t.equal(missed, 0, 'a key that is there all the time was not found');
+  t.equal(brokenInSnapshot, 0);
+  t.equal(missedInSnapshot, 0);
   t.ok(db.stats().contention.optimisticRetries > 100, `${db.stats().contention.optimisticRetries} attempts were in vain`);
   const ended = new Promise((resolve) => worker.once('exit', resolve));
   worker.postMessage('stop');

@@ -15,7 +15,7 @@ export interface Faults {
   /** Fail the n-th creation of a segment, and every one after it. */
   failCreate?: number;
   failRename?: number;
-  /** Fail the n-th read of a log segment, and every one after it. */
+  /** Fail the n-th read of a log segment or of a checkpoint's part, and every one after it. */
   failRead?: number;
   /** The same for the parts of checkpoints, and for the renaming of a manifest. */
   failPartWrite?: number;

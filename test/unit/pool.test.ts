@@ -30,7 +30,8 @@ Worker.prototype.terminate = function (this: Worker): Promise<number> {
   return terminate.call(this);
 };
 
-const ENDS: FileSystemSource = { module: new URL('../fixture/end-thread.js', import.meta.url).href, config: undefined };
+const fixture = (name: string): FileSystemSource => ({ module: new URL(`../fixture/${name}.js`, import.meta.url).href, config: undefined });
+const ENDS = fixture('end-thread');
 
 function taskIn(directory: string, files: FileSystemSource): CheckpointTask {
   return { kind: 'sweep', directory, files, storeId: new Uint8Array(16), checkpoint: 1, givesWay: false };
@@ -75,5 +76,16 @@ void t.test('a task whose thread dies while the pool is being destroyed', async 
   const error = await run;
   t.ok(error instanceof FlashVectorError);
   t.match(error, { code: 'FV_CLOSED', cause: Error });
+  t.same(endedEarly, []);
+});
+
+void t.test('a task that hangs does not keep the pool from being destroyed', async (t) => {
+  const pool = new Pool(1, 2000);
+  const hung = pool.run('checkpoint', taskIn(tempFolder(t), fixture('hang-thread'))).then(
+    () => t.fail('it hangs'),
+    (error: unknown) => error,
+  );
+  await pool.destroy();
+  t.match(await hung, { code: 'FV_CLOSED' });
   t.same(endedEarly, []);
 });
