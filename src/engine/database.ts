@@ -47,7 +47,7 @@ import type { Writer } from './writer.js';
 export type BatchOperation = { type: 'put'; key: AnyKey; value: unknown; ttl?: number } | { type: 'del'; key: AnyKey };
 
 const DURABILITIES: Record<Durability, number> = { sync: DURABILITY_SYNC, interval: DURABILITY_INTERVAL, memory: DURABILITY_MEMORY };
-const PUT_SAMPLE_MASK = 15;
+const PUT_SAMPLE_MASK = 63;
 
 /** What differs between the owner's object and that of an attached thread. */
 export interface Lifecycle {

@@ -33,8 +33,8 @@ class Exposition {
 }
 
 const LATENCIES: [name: string, help: string, histogram: number][] = [
-  ['get', 'Time of get calls; one of 64 is measured', M.HISTOGRAM_GET],
-  ['put_applied', 'Time of put calls, until the value can be read; one of 16 is measured', M.HISTOGRAM_PUT_APPLIED],
+  ['get', 'Time of get calls; one of 256 is measured', M.HISTOGRAM_GET],
+  ['put_applied', 'Time of put calls, until the value can be read; one of 64 is measured', M.HISTOGRAM_PUT_APPLIED],
   ['put_durable', 'Time until writes are as durable as was asked for; one for the writes of a turn', M.HISTOGRAM_PUT_DURABLE],
   ['sync', 'Time of fdatasync calls', M.HISTOGRAM_SYNC],
 ];

@@ -92,7 +92,7 @@ export interface Stats {
     /** Writes that waited for room or a lock and were tried again. */
     deferrals: number;
   };
-  /** `get` is measured on every 64th call, `putApplied` on every 16th that is not refused, `putDurable` once for each turn's writes, `sync` always. */
+  /** `get` is measured on every 256th call, `putApplied` on every 64th that is not refused, `putDurable` once for each turn's writes, `sync` always. */
   latencies: {
     get: M.LatencySummary;
     putApplied: M.LatencySummary;

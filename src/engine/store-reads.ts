@@ -27,7 +27,7 @@ export interface FlashVectorEvents {
   close: [];
 }
 
-const GET_SAMPLE_MASK = 63;
+const GET_SAMPLE_MASK = 255;
 
 /** A range, and the moment at which it is read. */
 export interface ReadRange extends Range {
