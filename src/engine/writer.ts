@@ -17,12 +17,13 @@ import { FlashVectorError } from '../base/errors.js';
 import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import { GROWTH_BYTES } from '../memory/region.js';
 import { noteBlock } from '../memory/registry.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { addExpiry } from '../table/expiry.js';
 import { ABSENT } from '../table/hash-table.js';
-import { memoryFull } from '../table/memory-full.js';
+import { isMemoryFull, memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
 import { NO_SHARD } from '../table/pending-keys.js';
 import type { Shard } from '../table/shard.js';
@@ -95,23 +96,34 @@ export class Writer {
     if (this.#evictor === undefined) return this.#tryWrite(type, condition, durability, patienceMs);
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      const lsn = this.#tryWrite(type, condition, durability, patienceMs);
-      this.#evictor.succeeded();
-      return lsn;
+      return this.#noteSuccess(this.#tryWrite(type, condition, durability, patienceMs));
     } catch (error) {
-      return this.#makeRoom(error, [shard]);
+      return this.#makeRoom(error, shard);
     }
   }
 
-  /**
-   * A write failed: where it was for want of memory, and something may be evicted, it is tried again later, with more room.
-   * @throws the error otherwise, and when the last eviction found nothing
-   */
-  #makeRoom(error: unknown, shards: readonly Shard[]): number {
-    const isFull = error instanceof FlashVectorError && error.code === 'FV_MEMORY_FULL';
-    if (!isFull || this.#evictor === undefined || this.#evictor.isExhausted) throw error;
-    this.#evictor.note(shards);
+  #noteSuccess(lsn: number): number {
+    if (lsn > 0) this.#evictor?.succeeded();
+    return lsn;
+  }
+
+  /** The same as `#evictorFor` for the operation in the scratch. @returns DEFER_LOCK */
+  #makeRoom(error: unknown, shard: Shard): number {
+    const bytes = shard.entryBytes();
+    this.#evictorFor(error, bytes).note(shard, bytes);
     return DEFER_LOCK;
+  }
+
+  /**
+   * A write failed: where it was for want of memory, and something may be evicted, it is to be tried again later, with more room.
+   * @param bytes of its entries
+   * @throws the error otherwise, when the last eviction found nothing, and when no eviction would make so much room
+   */
+  #evictorFor(error: unknown, bytes: number): Evictor {
+    const evictor = this.#evictor;
+    if (!isMemoryFull(error) || evictor === undefined || evictor.isExhausted) throw error;
+    if (bytes > this.#words[L.CONTROL_MEMORY_UNITS_MAX] * GROWTH_BYTES) throw error;
+    return evictor;
   }
 
   /** Evicts what the last tries had no room for, before a deferred write is tried again. */
@@ -161,9 +173,9 @@ export class Writer {
   tryIncrement(by: number, durability: number, patienceMs: number, result: { value: number }): number {
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#tryIncrement(by, durability, patienceMs, result);
+      return this.#noteSuccess(this.#tryIncrement(by, durability, patienceMs, result));
     } catch (error) {
-      return this.#makeRoom(error, [shard]);
+      return this.#makeRoom(error, shard);
     }
   }
 
@@ -193,7 +205,7 @@ export class Writer {
     }
     if (condition !== 'none') {
       // A key too long for the ring: staged, on condition that nobody was faster.
-      const staged = this.tryWrite(R.OPERATION_PUT, condition, durability, patienceMs);
+      const staged = this.#tryWrite(R.OPERATION_PUT, condition, durability, patienceMs);
       return staged === CONFLICT ? DEFER : staged;
     }
     if (lsn > 0) core.ring.wakeLog(durability);
@@ -208,9 +220,9 @@ export class Writer {
   tryExpire(expiresMs: number, durability: number, patienceMs: number, result: { found: boolean }): number {
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#tryExpire(expiresMs, durability, patienceMs, result);
+      return this.#noteSuccess(this.#tryExpire(expiresMs, durability, patienceMs, result));
     } catch (error) {
-      return this.#makeRoom(error, [shard]);
+      return this.#makeRoom(error, shard);
     }
   }
 
@@ -236,7 +248,7 @@ export class Writer {
     }
     if (version !== 0) {
       // Too long for the ring: staged, on condition that nobody was faster.
-      const staged = this.tryWrite(R.OPERATION_PUT, version, durability, patienceMs);
+      const staged = this.#tryWrite(R.OPERATION_PUT, version, durability, patienceMs);
       return staged === CONFLICT ? DEFER : staged;
     }
     if (lsn > 0) core.ring.wakeLog(durability);
@@ -268,7 +280,7 @@ export class Writer {
       throw error;
     }
     try {
-      if (!ordered.reserveLocked(entry === ABSENT ? 1 : 0, this.#core.scratch.keyLength)) {
+      if (!shard.reserveIndexLocked(entry)) {
         shard.giveBackLocked();
         throw memoryFull();
       }
@@ -393,7 +405,7 @@ export class Writer {
     try {
       ordered?.lockFor(shard.index);
       try {
-        if (ordered !== undefined && !ordered.reserveLocked(entry === ABSENT ? 1 : 0, core.scratch.keyLength)) throw memoryFull();
+        if (ordered !== undefined && !shard.reserveIndexLocked(entry)) throw memoryFull();
         at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
         if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
         const lsn = this.#staged.publish(at, staged, bytes, durability);
@@ -431,13 +443,12 @@ export class Writer {
   tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
     if (this.#evictor === undefined) return this.#batches.tryBatch(batch, durability, patienceMs, guard);
     try {
-      const lsn = this.#batches.tryBatch(batch, durability, patienceMs, guard);
-      this.#evictor.succeeded();
-      return lsn;
+      return this.#noteSuccess(this.#batches.tryBatch(batch, durability, patienceMs, guard));
     } catch (error) {
+      const evictor = this.#evictorFor(error, batch.length * 4);
       const { shards, shardMask } = this.#core;
-      const hashes = batch.hashes.subarray(0, batch.count);
-      return this.#makeRoom(error, [...new Set(Array.from(hashes, (hash) => shards[hash & shardMask]))]);
+      for (let i = 0; i < batch.count; i++) evictor.note(shards[batch.hashes[i] & shardMask], batch.entryBytesOf(i));
+      return DEFER_LOCK;
     }
   }
 

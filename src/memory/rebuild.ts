@@ -13,6 +13,7 @@ import {
   CHUNK_UNITS,
   GROWTH_BYTES,
   REGION_FREE_CHUNKS,
+  REGION_KEPT_SLABS,
   REGION_LENGTH,
   REGION_MAP,
   REGION_MAP_CHUNKS,
@@ -75,6 +76,7 @@ export function rebuildAllocator(region: Region, units: readonly number[], live:
   words.fill(0, REGION_RUN_BINS, REGION_RUN_BINS + REGION_RUN_BIN_COUNT);
   words.fill(0, REGION_SLABS, REGION_SLABS + REGION_CLASS_COUNT_MAX);
   words[REGION_FREE_CHUNKS] = 0;
+  words[REGION_KEPT_SLABS] = 0;
   words[REGION_USED_UNITS] = usedUnits;
   const mapped = maps << 12;
   for (let chunk = top; chunk < Math.min(mapped, words.length >>> 12); chunk++) setChunk(region, chunk, 0, 0);

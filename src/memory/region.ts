@@ -23,6 +23,8 @@ export const CHUNK_UNITS = CHUNK_BYTES / UNIT_BYTES;
 const INDEX_UNITS_MIN = 3;
 /** The part of the cap that is kept for the index, as a divisor: what keys and values of some 150 bytes need. */
 const INDEX_SHARE = 12;
+/** So much more index the same number of keys takes once eviction has removed some here and there: leaves that were full of keys in order are half full then. */
+const EVICTED_SPREAD = 1.5;
 /** Regions grow in multiples of this. */
 export const GROWTH_BYTES = 65_536;
 
@@ -37,6 +39,8 @@ export const REGION_MAP_CHUNKS = 2;
 export const REGION_USED_UNITS = 3;
 /** Chunks in free runs below the top. */
 export const REGION_FREE_CHUNKS = 4;
+/** Slabs that are kept though they are empty. */
+export const REGION_KEPT_SLABS = 5;
 /** Root of the hash table: unit of the directory and its depth. On a line of its own: every read loads it. */
 export const REGION_DIRECTORY = 16;
 export const REGION_DEPTH = 17;
@@ -153,9 +157,11 @@ export class Region implements Memory {
   /** What the index is going to need if the store grows to its cap as it is now; otherwise entries would take all, and none could be added. */
   #indexShare(held: number, max: number): number {
     if (this.control[L.CONTROL_INDEXED] === 0 || held > max) return 0;
-    const wanted = (this.control[L.CONTROL_INDEX_UNITS] * (max - held)) / held;
+    const units = this.control[L.CONTROL_INDEX_UNITS];
+    const spread = this.control[L.CONTROL_EVICTION] === L.EVICTION_NONE ? 1 : EVICTED_SPREAD;
+    const wanted = (units * max * spread) / held - units;
     // At least a twelfth of the cap in all: regions never shrink, and a store that was filled with large values may come to hold many small ones.
-    const least = Math.max(0, Math.floor(max / INDEX_SHARE) - this.control[L.CONTROL_INDEX_UNITS]);
+    const least = Math.max(0, Math.floor(max / INDEX_SHARE) - units);
     return Math.min(Math.max(Math.ceil(wanted), least), max >>> 2) + INDEX_UNITS_MIN;
   }
 

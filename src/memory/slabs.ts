@@ -3,8 +3,8 @@
  *
  * A slab is one or more chunks cut into blocks of one size. Its header (8 words) holds the list of
  * its freed blocks and the number in use; slabs with room are listed by class. An empty slab goes
- * back to the chunks, but for the last of its class, so that a pattern of "one in, one out" does not
- * give and take chunks all the time. Blocks larger than the largest class are runs of chunks.
+ * back to the chunks, but for one that is the only one with room of its class, so that a pattern of "one in, one out" does not
+ * give and take chunks all the time; that goes when another one is listed, or when there is no other memory. Blocks larger than the largest class are runs of chunks.
  *
  * Classes: steps of 8 bytes to 256, of 16 to 512; then, because a slab holds few of them, the
  * largest multiple of 8 of which n fit a slab: n = 31 down to 3 in one chunk, then 8 blocks in 3 to
@@ -15,7 +15,17 @@
 
 import { assert } from '../base/errors.js';
 import { CHUNK_LARGE, CHUNK_SLAB, CHUNK_PART, chunkArgument, chunkEntry, chunkKind, giveChunks, setChunk, takeChunks } from './chunks.js';
-import { CHUNK_BYTES, CHUNK_UNITS, CHUNK_WORDS, REGION_CLASS_COUNT_MAX, REGION_SLABS, REGION_USED_UNITS, type Region } from './region.js';
+import {
+  CHUNK_BYTES,
+  CHUNK_UNITS,
+  CHUNK_WORDS,
+  REGION_CLASS_COUNT_MAX,
+  REGION_FREE_CHUNKS,
+  REGION_KEPT_SLABS,
+  REGION_SLABS,
+  REGION_USED_UNITS,
+  type Region,
+} from './region.js';
 
 const SLAB_HEADER_BYTES = 32;
 const SLAB_HEADER_UNITS = SLAB_HEADER_BYTES / 8;
@@ -85,9 +95,39 @@ function unlistSlab(words: Int32Array, list: number, chunk: number): void {
   if (next !== 0) words[next * CHUNK_WORDS + SLAB_PREVIOUS] = previous;
 }
 
+/** Takes a run of chunks; where there is none, once more when all empty slabs have been given back. */
+function takeOrReclaim(region: Region, chunks: number): number {
+  const chunk = takeChunks(region, chunks);
+  return chunk === 0 && giveEmptySlabs(region) ? takeChunks(region, chunks) : chunk;
+}
+
+/** Gives the slabs back that were kept though they are empty. @returns whether there were any */
+function giveEmptySlabs(region: Region): boolean {
+  const words = region.words;
+  if (words[REGION_KEPT_SLABS] === 0) return false;
+  for (let sizeClass = 0; sizeClass < CLASS_COUNT; sizeClass++) giveKeptSlab(region, sizeClass);
+  return true;
+}
+
+/** Gives the slab of a class back that was kept though it is empty: it is the only one in its list. */
+function giveKeptSlab(region: Region, sizeClass: number): void {
+  const words = region.words;
+  const chunk = words[REGION_SLABS + sizeClass];
+  if (chunk === 0 || words[chunk * CHUNK_WORDS + SLAB_USED] !== 0) return;
+  words[REGION_KEPT_SLABS]--;
+  giveSlab(region, chunk, sizeClass);
+}
+
+/** Gives an empty slab back to the chunks. */
+function giveSlab(region: Region, chunk: number, sizeClass: number): void {
+  unlistSlab(region.words, REGION_SLABS + sizeClass, chunk);
+  for (let i = 1; i < CLASS_CHUNKS[sizeClass]; i++) setChunk(region, chunk + i, 0, 0);
+  giveChunks(region, chunk, CLASS_CHUNKS[sizeClass]);
+}
+
 function newSlab(region: Region, sizeClass: number): number {
   const chunks = CLASS_CHUNKS[sizeClass];
-  const chunk = takeChunks(region, chunks);
+  const chunk = takeOrReclaim(region, chunks);
   if (chunk === 0) return 0;
   setChunk(region, chunk, CHUNK_SLAB, sizeClass);
   for (let i = 1; i < chunks; i++) setChunk(region, chunk + i, CHUNK_PART, i);
@@ -96,6 +136,8 @@ function newSlab(region: Region, sizeClass: number): number {
   words[slab + SLAB_USED] = 0;
   words[slab + SLAB_FREED] = 0;
   words[slab + SLAB_FRESH] = 0;
+  // Until the block is taken that it was made for.
+  words[REGION_KEPT_SLABS]++;
   listSlab(words, REGION_SLABS + sizeClass, chunk);
   return chunk;
 }
@@ -112,6 +154,15 @@ export function allocate(region: Region, bytes: number, sizeClass: number): numb
     if (region.words[REGION_SLABS + larger] !== 0) unit = allocateClassed(region, larger);
   }
   return unit;
+}
+
+/** Whether `allocate` would find a block of at least `bytes` in the memory that the region has. May say no where the answer is yes. */
+export function hasBlock(region: Region, bytes: number): boolean {
+  const { words } = region;
+  const sizeClass = classOf(bytes);
+  if (sizeClass === CLASS_LARGE) return false;
+  for (let larger = sizeClass; larger < CLASS_COUNT; larger++) if (words[REGION_SLABS + larger] !== 0) return true;
+  return CLASS_CHUNKS[sizeClass] === 1 && words[REGION_FREE_CHUNKS] > 0;
 }
 
 /** Size class of the block at `unit`. */
@@ -138,6 +189,7 @@ function allocateClassed(region: Region, sizeClass: number): number {
     unit = chunk * CHUNK_UNITS + SLAB_HEADER_UNITS + fresh * (CLASS_BYTES[sizeClass] >>> 3);
   }
   const used = words[slab + SLAB_USED] + 1;
+  if (used === 1) words[REGION_KEPT_SLABS]--;
   words[slab + SLAB_USED] = used;
   if (used === CLASS_CAPACITY[sizeClass]) unlistSlab(words, REGION_SLABS + sizeClass, chunk);
   words[REGION_USED_UNITS] += CLASS_BYTES[sizeClass] >>> 3;
@@ -147,7 +199,7 @@ function allocateClassed(region: Region, sizeClass: number): number {
 
 function allocateLarge(region: Region, bytes: number): number {
   const chunks = Math.ceil(bytes / CHUNK_BYTES);
-  const chunk = takeChunks(region, chunks);
+  const chunk = takeOrReclaim(region, chunks);
   if (chunk === 0) return 0;
   setChunk(region, chunk, CHUNK_LARGE, chunks);
   // The last chunk says that it is not free: whoever frees the next run looks at it.
@@ -185,12 +237,30 @@ export function free(region: Region, unit: number, sizeClass: number): void {
   words[slab + SLAB_USED] = used;
   const list = REGION_SLABS + sizeClass;
   if (used === CLASS_CAPACITY[sizeClass] - 1) {
+    giveKeptSlab(region, sizeClass);
     listSlab(words, list, chunk);
-  } else if (used === 0 && (words[list] !== chunk || words[slab + SLAB_NEXT] !== 0)) {
-    unlistSlab(words, list, chunk);
-    for (let i = 1; i < CLASS_CHUNKS[sizeClass]; i++) setChunk(region, chunk + i, 0, 0);
-    giveChunks(region, chunk, CLASS_CHUNKS[sizeClass]);
+  } else if (used === 0 && words[list] === chunk && words[slab + SLAB_NEXT] === 0) {
+    words[REGION_KEPT_SLABS]++;
+  } else if (used === 0) {
+    giveSlab(region, chunk, sizeClass);
   }
+}
+
+/** The slab of a single chunk in which a block lies, and how many of its blocks are in use; 0 for other blocks. For who does not hold the region's lock: it may have changed. */
+export function slabOf(region: Region, unit: number): { chunk: number; used: number } {
+  const chunk = unit >>> 11;
+  const entry = chunkEntry(region, chunk);
+  if (chunkKind(entry) !== CHUNK_SLAB || CLASS_CHUNKS[chunkArgument(entry)] !== 1) return { chunk: 0, used: 0 };
+  return { chunk, used: region.words[chunk * CHUNK_WORDS + SLAB_USED] };
+}
+
+/** Units of all blocks that such a slab has handed out, those that came back included, and their class. For who does not hold the region's lock. */
+export function blocksOf(region: Region, chunk: number): { sizeClass: number; units: number[] } {
+  const sizeClass = chunkArgument(chunkEntry(region, chunk));
+  const units: number[] = [];
+  const count = Math.min(region.words[chunk * CHUNK_WORDS + SLAB_FRESH], CLASS_CAPACITY[sizeClass]);
+  for (let i = 0; i < count; i++) units.push(chunk * CHUNK_UNITS + SLAB_HEADER_UNITS + i * (CLASS_BYTES[sizeClass] >>> 3));
+  return { sizeClass, units };
 }
 
 /** Chunks of a slab of this class. */

@@ -21,7 +21,7 @@ import { assert } from '../base/errors.js';
 import { KEY_LENGTH_MASK } from '../base/record.js';
 import { storeRelease } from '../memory/fence.js';
 import { REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
-import { allocate, classAt, free } from '../memory/slabs.js';
+import { allocate, classAt, free, hasBlock } from '../memory/slabs.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
@@ -59,6 +59,9 @@ import { NodePool } from './node-pool.js';
 /** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
 const MERGE_BELOW = LEAF_SLOTS >>> 2;
 const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
+/** Inner nodes above the leaves that one call of `compactLocked` looks under, and leaves that it takes away, at most: some tenths of a millisecond. */
+const COMPACTED_PARENTS = 32;
+const COMPACTED_LEAVES = 64;
 /** No separator: the edge of the tree. */
 const NO_FENCE = 0;
 
@@ -121,6 +124,14 @@ export class IndexTree {
     if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) return false;
     this.#setAt(leaf, place, shard, unit);
     return true;
+  }
+
+  /** Whether there is a block for the separator of the leaf that an absent key would split, if it would split one. */
+  hasSeparatorLocked(probe: KeyProbe): boolean {
+    const leaf = this.#descend(probe, false);
+    const place = this.#placeIn(leaf, probe);
+    if (place < 0 || countOf(this.region.words, leaf) < LEAF_SLOTS) return true;
+    return hasBlock(this.region, this.#leaves.separatorBytes(leaf, this.#cutOf(place === LEAF_SLOTS)));
   }
 
   /** @param place what `#placeIn` has just found; there is a slot free where the key is absent */
@@ -308,8 +319,7 @@ export class IndexTree {
     const depth = this.#depth;
     const low = this.#lowFence(depth);
     const high = this.#highFence(depth);
-    // The last slot alone: a separator needs two keys to lie between, and both are here.
-    const cut = appending && high === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
+    const cut = this.#cutOf(appending);
     const separator = this.#leaves.separate(leaf, cut);
     const left = this.#nodes.take();
     const right = this.#nodes.take();
@@ -317,6 +327,12 @@ export class IndexTree {
     this.#leaves.copy(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
     this.#attachPair(depth, leaf, left, separator, right);
     this.region.words[REGION_INDEX_NODES]++;
+  }
+
+  /** Where the leaf of the way is to be split. */
+  #cutOf(appending: boolean): number {
+    // The last slot alone: a separator needs two keys to lie between, and both are here.
+    return appending && this.#highFence(this.#depth) === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
   }
 
   /** Splits a full inner node, which lies at `#depth`; the one above it is not full. */
@@ -516,6 +532,50 @@ export class IndexTree {
     this.#nodes.give(parent);
     this.region.words[REGION_INDEX_NODES]--;
     this.#lowerRoot();
+  }
+
+  /**
+   * Where there is no memory: merges leaves that fit into one, under inner nodes chosen at random. Leaves that lose keys here and there are a quarter full before a
+   * removal merges them. Room for a removal must have been reserved.
+   * @param wanted leaves to take away
+   * @returns how many went
+   */
+  compactLocked(wanted: number): number {
+    const most = Math.min(wanted, COMPACTED_LEAVES);
+    let gone = 0;
+    for (let parents = 0; parents < COMPACTED_PARENTS && gone < most; parents++) gone += this.#compactSomewhere(most - gone);
+    return gone;
+  }
+
+  #compactSomewhere(most: number): number {
+    const { region } = this;
+    region.sync();
+    const { words } = region;
+    let node = rootOf(region) * 2;
+    if (levelOf(words, node) === 0) return 0;
+    let depth = 0;
+    while (levelOf(words, node) > 1) {
+      const child = Math.floor(Math.random() * (countOf(words, node) + 1));
+      this.#path[depth] = node;
+      this.#taken[depth++] = child;
+      node = words[childWord(node, child)] * 2;
+    }
+    this.#depth = depth + 1;
+    let gone = 0;
+    for (let child = 1; gone < most && levelOf(words, node) === 1 && child <= countOf(words, node);) {
+      const left = words[childWord(node, child - 1)] * 2;
+      const right = words[childWord(node, child)] * 2;
+      if (countOf(words, left) + countOf(words, right) > MERGED_MAX) {
+        child++;
+        continue;
+      }
+      this.#path[depth] = node;
+      this.#taken[depth] = child;
+      this.#mergeLeaf(right, countOf(words, right));
+      gone++;
+      node = words[depth === 0 ? REGION_INDEX_ROOT : childWord(this.#path[depth - 1], this.#taken[depth - 1])] * 2;
+    }
+    return gone;
   }
 
   /** Takes away roots that lead to a single node. */

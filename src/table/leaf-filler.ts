@@ -19,7 +19,7 @@ import {
 } from './index-node.js';
 import { fragmentOf, prefixFor, sharedOf } from './key-fragment.js';
 import { sharedBytes } from './key-probe.js';
-import { storeSeparator } from './separator.js';
+import { separatorBytes, storeSeparator } from './separator.js';
 
 /** A leaf is crowded when more than one in 16 of its fragments is like the one before. */
 const CROWDED_SHIFT = 4;
@@ -121,6 +121,20 @@ export class LeafFiller {
 
   /** Makes the shortest separator between two keys that follow each other in a leaf. @returns word index of its block */
   separate(leaf: number, index: number): number {
+    const shared = this.#sharedBefore(leaf, index);
+    const words = this.region.words;
+    const shard = words[leafSlot(leaf, index) + 1] & SHARD_MASK;
+    const entry = words[leafSlot(leaf, index)] * 2;
+    return storeSeparator(this.region, this.entryWords(shard, entry), entry + ENTRY_HEADER_WORDS, shared + 1);
+  }
+
+  /** Bytes of the block of such a separator. */
+  separatorBytes(leaf: number, index: number): number {
+    return separatorBytes(this.#sharedBefore(leaf, index) + 1);
+  }
+
+  /** How many bytes a key of a leaf and the one before it share. */
+  #sharedBefore(leaf: number, index: number): number {
     const words = this.region.words;
     const shardA = words[leafSlot(leaf, index - 1) + 1] & SHARD_MASK;
     const shardB = words[leafSlot(leaf, index) + 1] & SHARD_MASK;
@@ -130,7 +144,6 @@ export class LeafFiller {
     const b = this.entryWords(shardB, entryB);
     const keyA = entryA + ENTRY_HEADER_WORDS;
     const keyB = entryB + ENTRY_HEADER_WORDS;
-    const shared = sharedBytes(a, keyA, a[entryA] & KEY_LENGTH_MASK, b, keyB, b[entryB] & KEY_LENGTH_MASK);
-    return storeSeparator(this.region, b, keyB, shared + 1);
+    return sharedBytes(a, keyA, a[entryA] & KEY_LENGTH_MASK, b, keyB, b[entryB] & KEY_LENGTH_MASK);
   }
 }

@@ -12,7 +12,7 @@ import type { Bell } from '../memory/bell.js';
 import * as L from '../memory/layout.js';
 import { acquire, release, tryAcquireAtOnce } from '../memory/lock.js';
 import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_TOP, type Region } from '../memory/region.js';
-import { INNER_SLOTS, LEAF_SLOTS, levelOf, rootOf } from './index-node.js';
+import { INNER_SLOTS, LEAF_SLOTS, NODE_BYTES, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
 import { PendingKeys, SLICE } from './pending-keys.js';
@@ -21,6 +21,9 @@ import { PendingKeys, SLICE } from './pending-keys.js';
 const NODES_PER_LEVEL = 3;
 /** Free nodes that a removal may need at once; it gives back as many. */
 const NODES_REMOVING = 6;
+/** The same for a merge. */
+const NODES_MERGING = 2;
+const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 /** Chunks free at the top with which one key can always be added, its separator of 500 bytes at most included. */
 const ROOM_CHUNKS = 10;
 export class OrderedIndex extends IndexTree {
@@ -134,25 +137,48 @@ export class OrderedIndex extends IndexTree {
   reserveLocked(insertions: number, keyBytes: number): boolean {
     const { region } = this;
     const words = region.words;
-    const ready = words[REGION_INDEX_FREE_COUNT];
     // The usual case, with some memory to spare: nothing to reckon.
     if (insertions <= 1 && keyBytes <= 500 && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
-    if (insertions === 0) return ready >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
+    if (insertions === 0) return this.#freeNodes() >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
     // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
     const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
-    const levels = levelOf(words, rootOf(region) * 2) + 2;
-    const nodes = splits + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL - ready;
+    const nodes = this.#nodesFor(splits);
     const separatorBytes = keyBytes + 8;
     // Separators open a slab for every size of block that they have.
     const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);
     const slabs = keyBytes <= 500 ? sizes * CHUNK_BYTES + splits * (separatorBytes + 8) : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
-    return reserveTop(region, Math.max(0, Math.ceil(nodes / 16)) * CHUNK_BYTES + slabs);
+    if (this.#reserveTopFor(nodes, slabs)) return true;
+    // No memory to grow into: leaves that have lost keys can do with less.
+    const missing = nodes - this.#freeNodes();
+    const mayMerge = missing > 0 && (this.#freeNodes() >= NODES_MERGING || reserveTop(region, CHUNK_BYTES));
+    return mayMerge && this.compactLocked(missing) > 0 && this.#reserveTopFor(nodes, slabs);
+  }
+
+  /** The same for one key, where the memory for a separator has come back in the middle of the region. */
+  reserveOneLocked(probe: KeyProbe): boolean {
+    return this.reserveLocked(1, probe.length) || (this.#freeNodes() >= this.#nodesFor(1) && this.hasSeparatorLocked(probe));
+  }
+
+  #freeNodes(): number {
+    return this.region.words[REGION_INDEX_FREE_COUNT];
+  }
+
+  /** Nodes that so many splits of leaves take at most. */
+  #nodesFor(splits: number): number {
+    const { words } = this.region;
+    const levels = levelOf(words, rootOf(this.region) * 2) + 2;
+    return splits + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL;
+  }
+
+  /** @param slabs bytes for separators */
+  #reserveTopFor(nodes: number, slabs: number): boolean {
+    return reserveTop(this.region, Math.ceil(Math.max(0, nodes - this.#freeNodes()) / NODES_PER_CHUNK) * CHUNK_BYTES + slabs);
   }
 
   /** Puts a key that has waited into the index. @returns false when a node has to be split and there is no memory; nothing has changed then */
   trySetLocked(probe: KeyProbe, shard: number, unit: number): boolean {
     if (this.setWithoutSplitLocked(probe, shard, unit)) return true;
-    if (!this.reserveLocked(1, probe.length)) return false;
+    if (!this.reserveOneLocked(probe)) return false;
     this.setLocked(probe, shard, unit);
     return true;
   }

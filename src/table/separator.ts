@@ -10,7 +10,7 @@ import { allocate, classOf } from '../memory/slabs.js';
  * @returns word index of its block
  */
 export function storeSeparator(region: Region, source: Int32Array, at: number, length: number): number {
-  const bytes = 4 + ((length + 3) & ~3);
+  const bytes = separatorBytes(length);
   const unit = allocate(region, bytes, classOf(bytes));
   assert(unit !== 0, 'memory for the index was made sure of');
   const words = region.words;
@@ -21,4 +21,9 @@ export function storeSeparator(region: Region, source: Int32Array, at: number, l
   const rest = length & 3;
   if (rest !== 0) words[block + count] &= (1 << (rest * 8)) - 1;
   return block;
+}
+
+/** Bytes that the block of a separator of so many bytes needs. */
+export function separatorBytes(length: number): number {
+  return 4 + ((length + 3) & ~3);
 }

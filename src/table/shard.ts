@@ -304,6 +304,14 @@ export class Shard extends ShardReader {
     return false;
   }
 
+  /** Makes sure that the index can take what `prepareLocked` prepared, whose lock is held. @param entry what `locate` found @returns false when there is no memory */
+  reserveIndexLocked(entry: number): boolean {
+    const ordered = this.ordered as OrderedIndex;
+    if (entry !== ABSENT) return ordered.reserveLocked(0, this.scratch.keyLength);
+    this.#probe.length = this.scratch.keyLength;
+    return ordered.reserveOneLocked(this.#probe);
+  }
+
   /** Whether the put in the scratch overwrites what `locate` found where it is. */
   overwritesLocked(entry: number): boolean {
     return !this.#isNeeded(entry) && this.fitsLocked(entry);

@@ -393,50 +393,6 @@ void t.test('attached threads and reopening have the same order', async (t) => {
   await db.close();
 });
 
-void t.test('eviction: what was used longest ago, or expires first, gives way at the cap; through the log', async (t) => {
-  const folder = tempFolder(t);
-  const options = { shards: 4, maxMemoryBytes: 5 * 1024 * 1024, ringBytes: 65_536 };
-  await t.rejects(open(folder, { eviction: 'lru' }), { code: 'FV_OPTION', message: /maxMemoryBytes/ });
-  let db = await open(folder, { ...options, eviction: 'lru', durability: 'memory' });
-  const hot = Array.from({ length: 50 }, (_, i) => `hot${i}`);
-  for (const name of hot) await db.put(name, 'h'.repeat(300));
-  const tick = new Int32Array(db.handle.control);
-  for (let i = 0; i < 20_000; i++) {
-    await db.put(`cold${i}`, 'c'.repeat(300));
-    if (i % 200 !== 0) continue;
-    Atomics.add(tick, L.CONTROL_ACCESS_TICK, 1);
-    for (const name of hot) db.get(name);
-  }
-  const { evicted } = db.stats().operations;
-  t.ok(evicted > 5000, `${evicted} evicted`);
-  t.ok(hot.filter((name) => db.has(name)).length >= 45, 'what is used stays');
-  t.equal(db.get('cold19999'), 'c'.repeat(300), 'what came last is there');
-  const { totalBytes, stagingBytes } = db.stats().memory;
-  t.ok(totalBytes - stagingBytes <= options.maxMemoryBytes, `${totalBytes} bytes in all, ${stagingBytes} of them staged`);
-  await db.batch(Array.from({ length: 100 }, (_, i) => ({ type: 'put', key: `batch${i}`, value: 'b'.repeat(300) })));
-  t.equal(db.count({ prefix: 'batch' }), 100);
-  await db.increment('counter');
-  const size = db.size;
-  t.equal(db.count(), size);
-  await db.close();
-  db = await open(folder, options);
-  t.equal(db.size, size, 'what was evicted does not come back');
-  await db.close();
-
-  db = await open(tempFolder(t), { ...options, eviction: 'ttl', durability: 'memory' });
-  await db.put('for good', 1);
-  for (let i = 0; i < 12_000; i++) await db.put(`k${i}`, 'x'.repeat(300), { ttl: i < 3000 ? 1e6 : 1e9 });
-  t.ok(db.stats().operations.evicted > 1000);
-  t.equal(db.get('for good'), 1);
-  const soon = Array.from({ length: 3000 }, (_, i) => `k${i}`).filter((name) => db.has(name)).length;
-  t.ok(soon < 1500, `${soon} of 3000 that were to expire first are left`);
-  await db.clear({ prefix: 'k' });
-  let full: unknown;
-  for (let i = 0; full === undefined; i++) await db.put(`stays${i}`, 's'.repeat(300)).catch((error: unknown) => (full = error));
-  t.match(full, code('FV_MEMORY_FULL'), 'what does not expire is never evicted');
-  await db.close();
-});
-
 void t.test('a write at the memory cap takes the memory of versions that no snapshot needs any more', async (t) => {
   const db = await open(tempFolder(t), { durability: 'memory', shards: 1, ringBytes: 65_536, maxMemoryBytes: 4 * 1024 * 1024 });
   const value = (i: number): string => `${i}`.padEnd(4000, 'x');

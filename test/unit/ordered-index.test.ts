@@ -9,6 +9,7 @@ import {
   GROWTH_BYTES,
   Region,
   REGION_INDEX_FREE_COUNT,
+  REGION_INDEX_NODES,
   REGION_INDEX_ROOT,
   REGION_USED_UNITS,
 } from '../../src/memory/region.js';
@@ -121,6 +122,42 @@ void t.test('keys in order fill their leaves; a queue gives its nodes back', asy
   t.ok(used < full * 1.2, `${used} bytes after 100,000 keys went through, ${full} before`);
   for (let i = 119_999; i >= 100_000; i--) del(core, key(i));
   t.equal(checkTree(core), 0);
+});
+
+void t.test('leaves that have lost keys here and there are merged where nodes are wanted', async (t) => {
+  const random = randomFrom(testSeed(t));
+  for (const count of [100, 5000, 120_000]) {
+    const core = emptyCore(2);
+    const index = indexOf(core);
+    // Keys in order fill their leaves; some 40 of 125 are left, more than those that a removal merges have.
+    const key = (i: number): string => `k${String(i).padStart(6, '0')}`;
+    for (let i = 0; i < count; i++) put(core, key(i));
+    const left: string[] = [];
+    for (let i = 0; i < count; i++) {
+      if (random() < 0.68) del(core, key(i));
+      else left.push(key(i));
+    }
+    const { words } = index.region;
+    const nodes = words[REGION_INDEX_NODES];
+    let gone = 0;
+    let most = 0;
+    index.lock();
+    for (let calls = 0; calls < 400; calls++) {
+      const went = index.compactLocked(5);
+      gone += went;
+      most = Math.max(most, went);
+    }
+    index.unlock();
+    t.ok(most <= 5, 'no more than was wanted');
+    t.equal(checkTree(core), left.length);
+    t.ok(words[REGION_INDEX_NODES] <= nodes - gone);
+    if (count > 1000) t.ok(gone > nodes / 3, `${gone} of ${nodes} nodes`);
+    t.same(walkKeys(core, false), left.map((name) => hex(Buffer.from(name))).sort());
+    // It is a tree like any other.
+    for (let i = 0; i < 2000; i++) put(core, `${key(i)}/${i}`);
+    for (const name of left) del(core, name);
+    t.equal(checkTree(core), 2000);
+  }
 });
 
 void t.test('an index built in bulk is the one that grew', async (t) => {
