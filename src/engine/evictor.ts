@@ -29,6 +29,8 @@ const SAMPLE = 12;
 const LOOKS_MAX = 192;
 /** Entries evicted at once: so that not every write of a full store has to. */
 const ROUND = 32;
+/** The same at most, for a batch: some of its operations may have room. */
+const ENTRIES_MAX = 512;
 /** Of those whose blocks fit one for every so many of the shard, and one more. */
 const FITTING_SHARE = 64;
 /** What fits: blocks up to this many times as large as the one that is wanted. */
@@ -106,8 +108,8 @@ export class Evictor {
     return this.#short.size > 0;
   }
 
-  /** A write found room. */
-  succeeded(): void {
+  /** A write found room, or had nothing to write. */
+  ended(): void {
     this.#rounds = 0;
     this.#exhausted = false;
   }
@@ -141,8 +143,9 @@ export class Evictor {
     if (evicted > 0) return evicted;
     const isFitting = choice === FITTING_OLD || choice === FITTING;
     const fitting = fittingClasses(bytes);
-    const count = Math.max(entries, isFitting ? Math.min(ROUND, 1 + Math.floor(shard.entryCount / FITTING_SHARE)) : ROUND);
-    for (let i = 0; i < count; i++) {
+    const least = isFitting ? Math.min(ROUND, 1 + Math.floor(shard.entryCount / FITTING_SHARE)) : ROUND;
+    const count = Math.min(ENTRIES_MAX, Math.max(entries, least));
+    for (let i = 0; i < count && !this.#isHeldUp; i++) {
       const classes = isFitting && i % OTHERS_EVERY !== OTHERS_EVERY - 1 ? fitting : ALL_CLASSES;
       const candidate = this.#choose(shard, classes, choice === FITTING_OLD);
       if (i === 0 && choice === FITTING_OLD && this.#isRare) {

@@ -96,14 +96,14 @@ export class Writer {
     if (this.#evictor === undefined) return this.#tryWrite(type, condition, durability, patienceMs);
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#noteSuccess(this.#tryWrite(type, condition, durability, patienceMs));
+      return this.#noteOutcome(this.#tryWrite(type, condition, durability, patienceMs));
     } catch (error) {
       return this.#makeRoom(error, shard);
     }
   }
 
-  #noteSuccess(lsn: number): number {
-    if (lsn > 0) this.#evictor?.succeeded();
+  #noteOutcome(lsn: number): number {
+    if (lsn >= 0) this.#evictor?.ended();
     return lsn;
   }
 
@@ -173,7 +173,7 @@ export class Writer {
   tryIncrement(by: number, durability: number, patienceMs: number, result: { value: number }): number {
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#noteSuccess(this.#tryIncrement(by, durability, patienceMs, result));
+      return this.#noteOutcome(this.#tryIncrement(by, durability, patienceMs, result));
     } catch (error) {
       return this.#makeRoom(error, shard);
     }
@@ -220,7 +220,7 @@ export class Writer {
   tryExpire(expiresMs: number, durability: number, patienceMs: number, result: { found: boolean }): number {
     const shard = this.#core.shards[this.#core.scratch.keyHash & this.#core.shardMask];
     try {
-      return this.#noteSuccess(this.#tryExpire(expiresMs, durability, patienceMs, result));
+      return this.#noteOutcome(this.#tryExpire(expiresMs, durability, patienceMs, result));
     } catch (error) {
       return this.#makeRoom(error, shard);
     }
@@ -443,7 +443,7 @@ export class Writer {
   tryBatch(batch: EncodedBatch, durability: number, patienceMs: number, guard?: Guard): number {
     if (this.#evictor === undefined) return this.#batches.tryBatch(batch, durability, patienceMs, guard);
     try {
-      return this.#noteSuccess(this.#batches.tryBatch(batch, durability, patienceMs, guard));
+      return this.#noteOutcome(this.#batches.tryBatch(batch, durability, patienceMs, guard));
     } catch (error) {
       const evictor = this.#evictorFor(error, batch.length * 4);
       const { shards, shardMask } = this.#core;

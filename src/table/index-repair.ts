@@ -24,6 +24,7 @@ import {
   INTENT_REMOVES,
   LEAF_INTENT,
   LEAF_SLOT_WORDS,
+  LEVELS_MAX,
   NODE_PREFIX,
   NODE_VERSION,
   SHARD_MASK,
@@ -59,6 +60,9 @@ function walk(index: OrderedIndex, visit: (pointer: number, node: number) => voi
   }
 }
 
+/** Free nodes after a repair, if there are so many: more than a key can take. */
+const REFILLED_NODES = 4 * LEVELS_MAX;
+
 /** Makes the index's region whole: versions, allocator, counts. The dead thread held the index's lock. */
 export function repairIndex(index: OrderedIndex): void {
   const { region } = index;
@@ -84,6 +88,8 @@ export function repairIndex(index: OrderedIndex): void {
   words[REGION_INDEX_FREE_COUNT] = 0;
   words[REGION_INDEX_NODES] = nodes;
   rebuildAllocator(region, units, live);
+  // What the dead thread had made sure of: at the memory cap there may be nothing else to finish with what it has left to do.
+  new NodePool(region).refill(REFILLED_NODES);
 }
 
 /** Takes back an insertion that was begun, finishes a removal. A copy within an array is not interrupted: it is done or not begun. */
@@ -144,7 +150,7 @@ export function reconcileIndex(index: OrderedIndex, contents: readonly ShardCont
     for (const unit of missing) {
       const length = words[unit * 2] & KEY_LENGTH_MASK;
       probe.setWords(words, unit * 2 + ENTRY_HEADER_WORDS, length);
-      const reserved = index.reserveLocked(1, length);
+      const reserved = index.reserveOneLocked(probe);
       assert(reserved, 'there is memory for what a dead thread has left to do');
       index.setLocked(probe, shard, unit);
     }

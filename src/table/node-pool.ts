@@ -6,7 +6,7 @@
 
 import { assert } from '../base/errors.js';
 import { storeRelease } from '../memory/fence.js';
-import { REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, type Region } from '../memory/region.js';
+import { REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, REGION_SLABS, type Region } from '../memory/region.js';
 import { allocate } from '../memory/slabs.js';
 import { NODE_BYTES, NODE_CLASS, NODE_NEXT_FREE, NODE_VERSION } from './index-node.js';
 
@@ -28,6 +28,17 @@ export class NodePool {
     // What lies there may look like anything: an odd number is as good as any other to begin with.
     region.words[fresh * 2 + NODE_VERSION] |= 1;
     return fresh * 2;
+  }
+
+  /** Makes free nodes of the blocks that are free in slabs of nodes, until there are `most`: after a repair, which forgets the list. */
+  refill(most: number): void {
+    const { region } = this;
+    const { words } = region;
+    while (words[REGION_INDEX_FREE_COUNT] < most && words[REGION_SLABS + NODE_CLASS] !== 0) {
+      const node = allocate(region, NODE_BYTES, NODE_CLASS) * 2;
+      words[node + NODE_VERSION] |= 1;
+      this.give(node);
+    }
   }
 
   /** Gives back a node that nothing leads to any more. */

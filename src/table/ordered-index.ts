@@ -150,7 +150,7 @@ export class OrderedIndex extends IndexTree {
     if (this.#reserveTopFor(nodes, slabs)) return true;
     // No memory to grow into: leaves that have lost keys can do with less.
     const missing = nodes - this.#freeNodes();
-    const mayMerge = missing > 0 && (this.#freeNodes() >= NODES_MERGING || reserveTop(region, CHUNK_BYTES));
+    const mayMerge = missing > 0 && reserveTop(region, slabs) && (this.#freeNodes() >= NODES_MERGING || reserveTop(region, CHUNK_BYTES));
     return mayMerge && this.compactLocked(missing) > 0 && this.#reserveTopFor(nodes, slabs);
   }
 

@@ -73,7 +73,7 @@ export class Replayer {
     const ordered = shard.touchesIndex ? shard.ordered : undefined;
     ordered?.lockFor(shard.index);
     try {
-      if (ordered !== undefined && !ordered.reserveLocked(1, this.scratch.keyLength)) {
+      if (ordered !== undefined && !shard.reserveIndexLocked(entry)) {
         shard.giveBackLocked();
         throw memoryFull();
       }

@@ -43,7 +43,7 @@ function apply(core: Core, type: number, key: string | Uint8Array, value: unknow
   if (shard.touchesIndex) index.lockFor(shard.index);
   else index.lock();
   try {
-    if (shard.touchesIndex && !index.reserveLocked(1, scratch.keyLength)) {
+    if (shard.touchesIndex && !shard.reserveIndexLocked(entry)) {
       shard.giveBackLocked();
       throw new Error('no memory');
     }

@@ -1,7 +1,7 @@
 /** The ordered index against a sorted list: growing, shrinking, seeking both ways; and built in bulk. */
 
 import t from 'tap';
-import { reserveTop } from '../../src/memory/chunks.js';
+import { reserveTop, takeChunks } from '../../src/memory/chunks.js';
 import * as L from '../../src/memory/layout.js';
 import {
   CHUNK_BYTES,
@@ -15,6 +15,8 @@ import {
 } from '../../src/memory/region.js';
 import { buildLeaves, buildTree, type Leaves } from '../../src/table/index-build.js';
 import { splitRuns } from '../../src/table/index-merge.js';
+import { reconcileIndex, repairIndex } from '../../src/table/index-repair.js';
+import { KeyProbe } from '../../src/table/key-probe.js';
 import { sampleShared, sortRun, type SortedRun } from '../../src/table/index-sort.js';
 import { NODE_PREFIX, NODE_VERSION } from '../../src/table/index-node.js';
 import { createIndex } from '../../src/table/index-tree.js';
@@ -158,6 +160,46 @@ void t.test('leaves that have lost keys here and there are merged where nodes ar
     for (const name of left) del(core, name);
     t.equal(checkTree(core), 2000);
   }
+});
+
+void t.test('regression: at the memory cap a repair could not finish a key that a dead thread had made room for', async (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const { region } = index;
+  const key = (i: number): string => `k${String(i).padStart(6, '0')}`;
+  for (let i = 0; i < 40_000; i++) put(core, key(i));
+  for (let i = 0; i < 40_000; i++) if (i % 100 !== 0) del(core, key(i));
+  // The cap: nothing can grow, and no chunk is left.
+  core.words[L.CONTROL_MEMORY_UNITS_MAX] = core.words[L.CONTROL_MEMORY_UNITS];
+  const takeAll = (): void => {
+    while (takeChunks(region, 1) !== 0);
+  };
+  takeAll();
+  t.notOk(reserveTop(region, 1));
+  const names: string[] = [];
+  // Behind the last key, so that its leaf fills and is split.
+  for (let i = 0; i < 400; i++) names.push(`l${key(i)}`);
+  for (const name of names) put(core, name);
+  t.equal(checkTree(core), 800);
+  // The thread has died between the table and the index, with the index's lock: again and again, so that one of the keys splits a leaf.
+  const [shard] = core.shards;
+  const probe = KeyProbe.own();
+  for (let i = 400; i < 800; i++) {
+    const name = `l${key(i)}`;
+    put(core, name);
+    const bytes = Buffer.alloc(Math.ceil(name.length / 4) * 4);
+    bytes.write(name);
+    probe.setWords(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), 0, name.length);
+    index.lock();
+    index.removeLocked(probe);
+    repairIndex(index);
+    takeAll();
+    const found = shard.repairTableLocked();
+    reconcileIndex(index, [{ shard: 0, entries: found.entries }]);
+    shard.closeChangeLocked();
+    index.unlock();
+  }
+  t.equal(checkTree(core), 1200);
 });
 
 void t.test('an index built in bulk is the one that grew', async (t) => {
