@@ -37,7 +37,7 @@ export interface OpenOptions {
    * served as ever; `performance.eventLoopUtilization()` counts it as work. Never with a single processor. 300.
    */
   ackPollUs?: number;
-  /** Number of shards, a power of two, 1 to 256. Each has memory of its own: below some MiB of `maxMemoryBytes` a shard fewer waste less. 16. */
+  /** Number of shards, a power of two, 1 to 256. Each has memory of its own: where `maxMemoryBytes` leaves it less than a MiB, fewer waste less. 16. */
   shards?: number;
   /**
    * Cap on all shared memory of the store, in bytes: entries, old versions, hash tables, the ordered index, and what is there from the
@@ -48,7 +48,7 @@ export interface OpenOptions {
   /**
    * What gives way at the memory cap: nothing (writes are refused with `FV_MEMORY_FULL`), what was used longest ago (`'lru'`), or what
    * expires first (`'ttl'`; what does not expire stays). Both by sampling, and with an eye to whose memory serves what is written: where sizes differ, or change, a younger entry may go
-   * before an older one. Cost: a write that finds no room waits for the event loop, some 10 µs, and evicts for others as well. Needs `maxMemoryBytes`. `'none'`.
+   * before an older one. Cost: a write that finds no room waits for a turn of the event loop, and evicts for those behind it as well. Needs `maxMemoryBytes`. `'none'`.
    */
   eviction?: 'none' | 'lru' | 'ttl';
   /** Size of one log file, in bytes, 64 KiB to 1 GiB. 64 MiB. */

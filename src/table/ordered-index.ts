@@ -156,7 +156,10 @@ export class OrderedIndex extends IndexTree {
 
   /** The same for one key, where the memory for a separator has come back in the middle of the region. */
   reserveOneLocked(probe: KeyProbe): boolean {
-    return this.reserveLocked(1, probe.length) || (this.#freeNodes() >= this.#nodesFor(1) && this.hasSeparatorLocked(probe));
+    if (this.reserveLocked(1, probe.length)) return true;
+    const missing = this.#nodesFor(1) - this.#freeNodes();
+    if (missing > 0 && this.#freeNodes() >= NODES_MERGING) this.compactLocked(missing);
+    return this.#freeNodes() >= this.#nodesFor(1) && this.hasSeparatorLocked(probe);
   }
 
   #freeNodes(): number {

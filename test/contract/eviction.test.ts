@@ -100,7 +100,8 @@ for (const bytesMax of [60, 300, 2000]) {
     }
     t.ok(db.stats().operations.evicted > 5000, `${db.stats().operations.evicted} evicted`);
     const left = hot.filter((name) => db.has(name)).length;
-    t.ok(left >= 80, `${left} of 100`);
+    // Where few sizes fit, those in use are spared for it; where many do, a slab that is emptied takes some with it.
+    t.ok(left >= (bytesMax === 2000 ? 97 : 80), `${left} of 100`);
     await db.close();
   });
 }
@@ -162,9 +163,12 @@ void t.test('regression: longer keys were refused once shorter ones had taken al
 void t.test('a batch, and a transaction that has read a range, make room for themselves at the cap', async (t) => {
   const options: OpenOptions = { durability: 'memory', eviction: 'lru', maxMemoryBytes: 16 * 1024 * 1024, ringBytes: 65_536 };
   const db = await open(tempFolder(t), options);
-  t.equal(await fill(db, randomFrom(testSeed(t)), 8000, 3000), 0, 'refused');
+  for (let i = 0; i < 4000; i++) await db.put(`key${i}`, 'x'.repeat(3000));
+  const before = db.stats().operations.evicted;
   for (let i = 0; i < 4; i++)
     await db.batch(Array.from({ length: 600 }, (_, j) => ({ type: 'put', key: `batch${i}/${j}`, value: 'y'.repeat(3000) })));
+  const evicted = db.stats().operations.evicted - before;
+  t.ok(evicted < 2750, `${evicted} evicted for 2400`);
   let calls = 0;
   await db.transaction((tx) => {
     calls++;
@@ -184,5 +188,17 @@ void t.test('what no eviction would make room for evicts nothing; what might end
   t.equal(db.size, 3000);
   await db.put('large', Buffer.alloc(4.5 * 1024 * 1024));
   await t.rejects(db.expire('large', 1e9), code('FV_MEMORY_FULL'), 'it has to be written once more');
+  await db.close();
+});
+
+void t.test('increments of new keys make room for themselves, one after the other', async (t) => {
+  const options: OpenOptions = { shards: 8, durability: 'memory', eviction: 'lru', maxMemoryBytes: 8 * 1024 * 1024, ringBytes: 65_536 };
+  const db = await open(tempFolder(t), options);
+  for (let i = 0; i < 120_000; i++) {
+    const done = db.increment(`counter${i}`);
+    if (i % 50 === 0) await done;
+  }
+  await db.increment('last');
+  t.ok(db.stats().operations.evicted > 10_000);
   await db.close();
 });

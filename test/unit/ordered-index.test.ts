@@ -14,6 +14,7 @@ import {
   REGION_USED_UNITS,
 } from '../../src/memory/region.js';
 import { buildLeaves, buildTree, type Leaves } from '../../src/table/index-build.js';
+import { CLASSED_BYTES_MAX, allocate, classOf, hasBlock } from '../../src/memory/slabs.js';
 import { splitRuns } from '../../src/table/index-merge.js';
 import { reconcileIndex, repairIndex } from '../../src/table/index-repair.js';
 import { KeyProbe } from '../../src/table/key-probe.js';
@@ -200,6 +201,31 @@ void t.test('regression: at the memory cap a repair could not finish a key that 
     index.unlock();
   }
   t.equal(checkTree(core), 1200);
+});
+
+void t.test('without a chunk left keys take the nodes of thin leaves; without a block for a separator they are refused', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const core = emptyCore(1);
+  const { region } = indexOf(core);
+  const key = (i: number): string => `k${String(i).padStart(6, '0')}`;
+  for (let i = 0; i < 60_000; i++) put(core, key(i));
+  let left = 0;
+  for (let i = 0; i < 60_000; i++) {
+    if (random() < 0.68) del(core, key(i));
+    else left++;
+  }
+  core.words[L.CONTROL_MEMORY_UNITS_MAX] = core.words[L.CONTROL_MEMORY_UNITS];
+  while (takeChunks(region, 1) !== 0);
+  // Some hundred splits, behind the last key.
+  for (let i = 0; i < 12_000; i++) put(core, `l${key(i)}`);
+  t.equal(checkTree(core), left + 12_000);
+  for (let bytes = CLASSED_BYTES_MAX; bytes > 0; bytes -= 8)
+    while (hasBlock(region, bytes) && allocate(region, bytes, classOf(bytes)) !== 0);
+  let more = 0;
+  t.throws(() => {
+    for (; more < 1000; more++) put(core, `m${key(more)}`);
+  }, /^no memory/);
+  t.equal(checkTree(core), left + 12_000 + more);
 });
 
 void t.test('an index built in bulk is the one that grew', async (t) => {

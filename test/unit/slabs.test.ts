@@ -3,8 +3,26 @@
 import t from 'tap';
 import { createControl } from '../../src/memory/control.js';
 import { CONTROL_MEMORY_UNITS } from '../../src/memory/layout.js';
-import { CHUNK_BYTES, REGION_FREE_CHUNKS, REGION_TOP, REGION_USED_UNITS, Region, createRegionBuffer } from '../../src/memory/region.js';
-import { CLASSED_BYTES_MAX, CLASS_BYTES, CLASS_COUNT, allocate, blockBytes, classAt, classOf, free } from '../../src/memory/slabs.js';
+import {
+  CHUNK_BYTES,
+  REGION_FREE_CHUNKS,
+  REGION_KEPT_SLABS,
+  REGION_TOP,
+  REGION_USED_UNITS,
+  Region,
+  createRegionBuffer,
+} from '../../src/memory/region.js';
+import {
+  CLASSED_BYTES_MAX,
+  CLASS_BYTES,
+  CLASS_COUNT,
+  CLASS_LARGE,
+  allocate,
+  blockBytes,
+  classAt,
+  classOf,
+  free,
+} from '../../src/memory/slabs.js';
 import { randomFrom, testSeed } from '../support/random.js';
 
 function newRegion(maxMemoryBytes = Number.MAX_SAFE_INTEGER): Region {
@@ -19,6 +37,29 @@ void t.test('a class is the smallest that holds its size', (t) => {
     if (CLASS_BYTES[sizeClass] < bytes || (sizeClass > 0 && CLASS_BYTES[sizeClass - 1] >= bytes)) t.fail(`class of ${bytes}`);
   }
   for (let i = 0; i < CLASS_COUNT; i++) t.equal(CLASS_BYTES[i] % 8, 0);
+  t.end();
+});
+
+void t.test('a slab that is kept though it is empty goes when another one has room, and when there is no other memory', (t) => {
+  const region = newRegion(40 * CHUNK_BYTES);
+  const { words } = region;
+  const bytes = 5000;
+  const sizeClass = classOf(bytes);
+  const take = (): number => allocate(region, bytes, sizeClass);
+  // Two slabs of three blocks each: one full, one empty.
+  const first = [take(), take(), take()];
+  const second = [take(), take(), take()];
+  for (const unit of second) free(region, unit, sizeClass);
+  t.equal(words[REGION_KEPT_SLABS], 1);
+  const top = words[REGION_TOP];
+  free(region, first[0], sizeClass);
+  t.equal(words[REGION_KEPT_SLABS], 0);
+  t.equal(words[REGION_TOP], top - 1, 'the second one is a chunk again');
+  first[0] = take();
+  for (const unit of first) free(region, unit, sizeClass);
+  t.equal(words[REGION_KEPT_SLABS], 1);
+  while (allocate(region, CLASSED_BYTES_MAX + 1, CLASS_LARGE) !== 0);
+  t.equal(words[REGION_KEPT_SLABS], 0);
   t.end();
 });
 
