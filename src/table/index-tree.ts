@@ -17,12 +17,9 @@
  * replacing nodes instead of changing them: Rodeh, "B-trees, Shadowing, and Clones", ACM ToS 3(4), 2008.
  */
 
-import { assert } from '../base/errors.js';
-import { KEY_LENGTH_MASK } from '../base/record.js';
 import { storeRelease } from '../memory/fence.js';
 import { REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { allocate, classAt, free, hasBlock } from '../memory/slabs.js';
-import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
   INNER_SLOTS,
@@ -31,16 +28,13 @@ import {
   LEAF_INTENT,
   LEAF_SLOTS,
   LEAF_SLOT_WORDS,
-  LEVELS_MAX,
   NODE_BYTES,
   NODE_CLASS,
   NODE_FIRST_CHILD,
   NODE_HEADER_WORDS,
   NODE_PREFIX,
-  SHARD_MASK,
   SLOT_CHILD,
   SLOT_SEPARATOR,
-  childFor,
   childWord,
   countOf,
   innerSlot,
@@ -51,8 +45,9 @@ import {
   rootOf,
   setCount,
 } from './index-node.js';
-import { fragment4, fragmentOf, sharedOf } from './key-fragment.js';
-import { compareKeys, sharedBytes, type KeyProbe } from './key-probe.js';
+import { fragment4, sharedOf } from './key-fragment.js';
+import { sharedBytes, type KeyProbe } from './key-probe.js';
+import { IndexWay, NO_FENCE } from './index-way.js';
 import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
 
@@ -62,8 +57,6 @@ const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
 /** Inner nodes above the leaves that one call of `compactLocked` looks under, and leaves that it takes away, at most: some tenths of a millisecond. */
 const COMPACTED_PARENTS = 32;
 const COMPACTED_LEAVES = 64;
-/** No separator: the edge of the tree. */
-const NO_FENCE = 0;
 
 /** Makes an empty index: one leaf without keys. @returns false when there is no memory */
 export function createIndex(region: Region): boolean {
@@ -79,14 +72,7 @@ export function createIndex(region: Region): boolean {
 export class IndexTree {
   readonly #nodes: NodePool;
   readonly #leaves: LeafFiller;
-  /** The way from the root to the leaf last found: word index of each inner node, which child was taken. */
-  readonly #path = new Int32Array(LEVELS_MAX);
-  readonly #taken = new Int32Array(LEVELS_MAX);
-  #depth = 0;
-  /** Fragment of the key for which `#placeIn` has looked last. */
-  #fragment = 0;
-  /** The leaf last found is the last of the tree. */
-  #isLast = false;
+  readonly #way: IndexWay;
 
   /**
    * @param region the index's own
@@ -98,6 +84,7 @@ export class IndexTree {
   ) {
     this.#nodes = new NodePool(region);
     this.#leaves = new LeafFiller(region, regions);
+    this.#way = new IndexWay(region, this.#leaves);
   }
 
   // Changes -----------------------------------------------------------------------------------
@@ -105,10 +92,13 @@ export class IndexTree {
   /** Adds a key that is absent, or leads the key to another block. Room must have been reserved. */
   setLocked(probe: KeyProbe, shard: number, unit: number): void {
     for (;;) {
-      const leaf = this.#descend(probe, true);
+      const leaf = this.#way.descend(probe, true);
       // A split on the way, or of the leaf: begin again, the way is another one.
-      if (leaf === 0) continue;
-      const place = this.#placeIn(leaf, probe);
+      if (leaf === 0) {
+        this.#splitInner(this.#way.full);
+        continue;
+      }
+      const place = this.#way.placeIn(leaf, probe);
       if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) this.#splitLeaf(leaf, place === LEAF_SLOTS);
       else {
         this.#setAt(leaf, place, shard, unit);
@@ -119,8 +109,8 @@ export class IndexTree {
 
   /** The same where no room has been reserved. @returns false when a node has to be split first: nothing has changed then */
   setWithoutSplitLocked(probe: KeyProbe, shard: number, unit: number): boolean {
-    const leaf = this.#descend(probe, false);
-    const place = this.#placeIn(leaf, probe);
+    const leaf = this.#way.descend(probe, false);
+    const place = this.#way.placeIn(leaf, probe);
     if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) return false;
     this.#setAt(leaf, place, shard, unit);
     return true;
@@ -128,22 +118,22 @@ export class IndexTree {
 
   /** Whether there is a block for the separator of the leaf that an absent key would split, if it would split one. */
   hasSeparatorLocked(probe: KeyProbe): boolean {
-    const leaf = this.#descend(probe, false);
-    const place = this.#placeIn(leaf, probe);
+    const leaf = this.#way.descend(probe, false);
+    const place = this.#way.placeIn(leaf, probe);
     if (place < 0 || countOf(this.region.words, leaf) < LEAF_SLOTS) return true;
     return hasBlock(this.region, this.#leaves.separatorBytes(leaf, this.#cutOf(place === LEAF_SLOTS)));
   }
 
-  /** @param place what `#placeIn` has just found; there is a slot free where the key is absent */
+  /** @param place what `placeIn` has just found; there is a slot free where the key is absent */
   #setAt(leaf: number, place: number, shard: number, unit: number): void {
     if (place < 0) this.#replaceSlot(leaf, -place - 1, unit);
-    else this.#insertSlot(leaf, place, unit, (this.#fragment << FRAGMENT_SHIFT) | shard);
+    else this.#insertSlot(leaf, place, unit, (this.#way.fragment << FRAGMENT_SHIFT) | shard);
   }
 
   /** Removes a key. @returns false when it is not there */
   removeLocked(probe: KeyProbe): boolean {
-    const leaf = this.#descend(probe, false);
-    const place = this.#placeIn(leaf, probe);
+    const leaf = this.#way.descend(probe, false);
+    const place = this.#way.placeIn(leaf, probe);
     if (place >= 0) return false;
     this.#removeSlot(leaf, -place - 1);
     return true;
@@ -151,91 +141,9 @@ export class IndexTree {
 
   /** The block that a key leads to. @returns its unit, or 0 */
   unitLocked(probe: KeyProbe): number {
-    const leaf = this.#descend(probe, false);
-    const place = this.#placeIn(leaf, probe);
+    const leaf = this.#way.descend(probe, false);
+    const place = this.#way.placeIn(leaf, probe);
     return place < 0 ? this.region.words[leafSlot(leaf, -place - 1)] : 0;
-  }
-
-  /**
-   * Finds the leaf of a key and remembers the way.
-   * @param splitting whether full inner nodes on the way are split
-   * @returns its word index, or 0 when a node was split
-   */
-  #descend(probe: KeyProbe, splitting: boolean): number {
-    const { region } = this;
-    // Since the lock was taken a burial of this thread's may have let the region grow.
-    region.sync();
-    const words = region.words;
-    let node = rootOf(region) * 2;
-    let depth = 0;
-    let isLast = true;
-    while (levelOf(words, node) !== 0) {
-      assert(depth < LEVELS_MAX, 'the index has few levels');
-      if (splitting && countOf(words, node) === INNER_SLOTS) {
-        this.#depth = depth;
-        this.#splitInner(node);
-        return 0;
-      }
-      const child = childFor(region, node, probe, false);
-      if (child !== countOf(words, node)) isLast = false;
-      this.#path[depth] = node;
-      this.#taken[depth++] = child;
-      node = words[childWord(node, child)] * 2;
-    }
-    this.#depth = depth;
-    this.#isLast = isLast;
-    return node;
-  }
-
-  /** Where a key is in a leaf: -1 - index of its slot, or, absent, the index where it belongs. */
-  #placeIn(leaf: number, probe: KeyProbe): number {
-    const words = this.region.words;
-    const count = countOf(words, leaf);
-    const fragment = fragmentOf(probe.bytes, probe.at * 4, probe.length, words[leaf + NODE_PREFIX]);
-    this.#fragment = fragment;
-    // Keys that come in order belong behind the last of the tree.
-    if (count !== 0 && this.#isLast) {
-      const order = this.#orderAt(leaf, count - 1, probe, fragment);
-      if (order === 0) return -count;
-      if (order > 0) return count;
-    }
-    // The first slot that is not below: by numbers alone, and without a branch that could be guessed wrongly.
-    const first = leaf + NODE_HEADER_WORDS + 1;
-    let low = 0;
-    for (let left = count; left > 1;) {
-      const half = left >>> 1;
-      low += half & (((words[first + (low + half - 1) * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT) - fragment) >> 31);
-      left -= half;
-    }
-    if (low < count && words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT < fragment) low++;
-    if (low === count || words[first + low * LEAF_SLOT_WORDS] >>> FRAGMENT_SHIFT !== fragment) return low;
-    return this.#placeAmongEqual(leaf, low, count, probe, fragment);
-  }
-
-  /** The same, from the first slot with the key's fragment on: by the keys themselves. */
-  #placeAmongEqual(leaf: number, from: number, count: number, probe: KeyProbe, fragment: number): number {
-    let low = from;
-    let high = count;
-    while (low < high) {
-      // Most often there is just one.
-      const middle = low === from && high === count ? low : (low + high) >>> 1;
-      const order = this.#orderAt(leaf, middle, probe, fragment);
-      if (order === 0) return -1 - middle;
-      if (order > 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #orderAt(leaf: number, index: number, probe: KeyProbe, fragment: number): number {
-    const words = this.region.words;
-    const slot = leafSlot(leaf, index);
-    const found = words[slot + 1] >>> FRAGMENT_SHIFT;
-    if (found !== fragment) return fragment - found;
-    const shard = words[slot + 1] & SHARD_MASK;
-    const entry = words[slot] * 2;
-    const other = this.#leaves.entryWords(shard, entry);
-    return compareKeys(probe.words, probe.at, probe.length, other, entry + ENTRY_HEADER_WORDS, other[entry] & KEY_LENGTH_MASK);
   }
 
   // Nodes -------------------------------------------------------------------------------------
@@ -245,7 +153,7 @@ export class IndexTree {
     const words = this.region.words;
     this.#nodes.even(node);
     this.#nodes.odd(old);
-    const word = depth === 0 ? REGION_INDEX_ROOT : childWord(this.#path[depth - 1], this.#taken[depth - 1]);
+    const word = depth === 0 ? REGION_INDEX_ROOT : childWord(this.#way.path[depth - 1], this.#way.taken[depth - 1]);
     storeRelease(words, word, node >>> 1);
   }
 
@@ -274,7 +182,7 @@ export class IndexTree {
   #removeSlot(leaf: number, index: number): void {
     const words = this.region.words;
     const count = countOf(words, leaf);
-    if (count === 1 && this.#depth > 0) {
+    if (count === 1 && this.#way.depth > 0) {
       this.#removeLeaf(leaf);
       return;
     }
@@ -286,45 +194,22 @@ export class IndexTree {
     setCount(words, leaf, 0, count - 1);
     words[leaf + LEAF_INTENT] = 0;
     this.#nodes.even(leaf);
-    if (count - 1 < MERGE_BELOW && this.#depth > 0) this.#mergeLeaf(leaf, count - 1);
+    if (count - 1 < MERGE_BELOW && this.#way.depth > 0) this.#mergeLeaf(leaf, count - 1);
   }
 
   // Splitting ---------------------------------------------------------------------------------
 
-  /** The separator below, or above, what lies at `depth` of the path: word index of its block, or NO_FENCE. */
-  #lowFence(depth: number): number {
-    const words = this.region.words;
-    for (let d = depth - 1; d >= 0; d--) {
-      if (this.#taken[d] > 0) return words[innerSlot(this.#path[d], this.#taken[d] - 1) + SLOT_SEPARATOR] * 2;
-    }
-    return NO_FENCE;
-  }
-
-  #highFence(depth: number): number {
-    const words = this.region.words;
-    for (let d = depth - 1; d >= 0; d--) {
-      if (this.#taken[d] < countOf(words, this.#path[d])) return words[innerSlot(this.#path[d], this.#taken[d]) + SLOT_SEPARATOR] * 2;
-    }
-    return NO_FENCE;
-  }
-
-  #sharedByFences(low: number, high: number): number {
-    if (low === NO_FENCE || high === NO_FENCE) return 0;
-    const words = this.region.words;
-    return sharedBytes(words, low + 1, words[low], words, high + 1, words[high]);
-  }
-
   /** Splits a full leaf. @param appending whether a key comes to its end: then what is there stays together if it is the tree's last leaf */
   #splitLeaf(leaf: number, appending: boolean): void {
-    const depth = this.#depth;
-    const low = this.#lowFence(depth);
-    const high = this.#highFence(depth);
+    const depth = this.#way.depth;
+    const low = this.#way.lowFence(depth);
+    const high = this.#way.highFence(depth);
     const cut = this.#cutOf(appending);
     const separator = this.#leaves.separate(leaf, cut);
     const left = this.#nodes.take();
     const right = this.#nodes.take();
-    this.#leaves.copy(left, leaf, 0, cut, this.#sharedByFences(low, separator));
-    this.#leaves.copy(right, leaf, cut, LEAF_SLOTS, this.#sharedByFences(separator, high));
+    this.#leaves.copy(left, leaf, 0, cut, this.#way.sharedByFences(low, separator));
+    this.#leaves.copy(right, leaf, cut, LEAF_SLOTS, this.#way.sharedByFences(separator, high));
     this.#attachPair(depth, leaf, left, separator, right);
     this.region.words[REGION_INDEX_NODES]++;
   }
@@ -332,20 +217,20 @@ export class IndexTree {
   /** Where the leaf of the way is to be split. */
   #cutOf(appending: boolean): number {
     // The last slot alone: a separator needs two keys to lie between, and both are here.
-    return appending && this.#highFence(this.#depth) === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
+    return appending && this.#way.highFence(this.#way.depth) === NO_FENCE ? LEAF_SLOTS - 1 : LEAF_SLOTS >>> 1;
   }
 
-  /** Splits a full inner node, which lies at `#depth`; the one above it is not full. */
+  /** Splits a full inner node, which lies at the way's depth; the one above it is not full. */
   #splitInner(node: number): void {
     const left = this.#nodes.take();
     const right = this.#nodes.take();
     const words = this.region.words;
     const level = levelOf(words, node);
     // Where keys come in order the first part stays well filled.
-    const cut = this.#highFence(this.#depth) === NO_FENCE ? INNER_SLOTS - 8 : INNER_SLOTS >>> 1;
+    const cut = this.#way.highFence(this.#way.depth) === NO_FENCE ? INNER_SLOTS - 8 : INNER_SLOTS >>> 1;
     this.#copyInner(left, node, level, 0, cut);
     this.#copyInner(right, node, level, cut + 1, INNER_SLOTS);
-    this.#attachPair(this.#depth, node, left, words[innerSlot(node, cut) + SLOT_SEPARATOR] * 2, right);
+    this.#attachPair(this.#way.depth, node, left, words[innerSlot(node, cut) + SLOT_SEPARATOR] * 2, right);
     words[REGION_INDEX_NODES]++;
   }
 
@@ -391,8 +276,8 @@ export class IndexTree {
       words[innerSlot(parent, 0) + SLOT_CHILD] = right >>> 1;
       words[REGION_INDEX_NODES]++;
     } else {
-      replaced = this.#path[depth - 1];
-      const taken = this.#taken[depth - 1];
+      replaced = this.#way.path[depth - 1];
+      const taken = this.#way.taken[depth - 1];
       const count = countOf(words, replaced);
       setCount(words, parent, levelOf(words, replaced), count + 1);
       words[parent + NODE_FIRST_CHILD] = words[replaced + NODE_FIRST_CHILD];
@@ -422,11 +307,11 @@ export class IndexTree {
 
   /** Removes a leaf that loses its last key, and the inner nodes above it that lead nowhere else. */
   #removeLeaf(leaf: number): void {
-    let depth = this.#depth - 1;
-    while (depth > 0 && countOf(this.region.words, this.#path[depth]) === 0) depth--;
-    const parent = this.#path[depth];
+    let depth = this.#way.depth - 1;
+    while (depth > 0 && countOf(this.region.words, this.#way.path[depth]) === 0) depth--;
+    const parent = this.#way.path[depth];
     const doomed = [leaf];
-    for (let d = depth + 1; d < this.#depth; d++) doomed.push(this.#path[d]);
+    for (let d = depth + 1; d < this.#way.depth; d++) doomed.push(this.#way.path[d]);
     const node = this.#nodes.take();
     const words = this.region.words;
     if (countOf(words, parent) === 0) {
@@ -438,10 +323,10 @@ export class IndexTree {
       this.#swap(0, parent, node);
     } else {
       this.#widenBeside(depth);
-      this.#withoutChild(node, parent, this.#taken[depth]);
+      this.#withoutChild(node, parent, this.#way.taken[depth]);
       for (const gone of doomed) this.#nodes.odd(gone);
       this.#swap(depth, parent, node);
-      const separator = words[innerSlot(parent, Math.max(0, this.#taken[depth] - 1)) + SLOT_SEPARATOR];
+      const separator = words[innerSlot(parent, Math.max(0, this.#way.taken[depth] - 1)) + SLOT_SEPARATOR];
       free(this.region, separator, classAt(this.region, separator));
     }
     for (const gone of doomed) this.#nodes.give(gone);
@@ -468,16 +353,16 @@ export class IndexTree {
    */
   #widenBeside(depth: number): void {
     const words = this.region.words;
-    const parent = this.#path[depth];
-    const gone = this.#taken[depth];
+    const parent = this.#way.path[depth];
+    const gone = this.#way.taken[depth];
     const toTheLeft = gone > 0;
-    let low = this.#lowFence(depth + 1);
-    let high = this.#highFence(depth + 1);
+    let low = this.#way.lowFence(depth + 1);
+    let high = this.#way.highFence(depth + 1);
     const beside = toTheLeft ? gone - 1 : 1;
-    this.#taken[depth] = beside;
-    if (toTheLeft) low = this.#lowFence(depth + 1);
-    else high = this.#highFence(depth + 1);
-    this.#taken[depth] = gone;
+    this.#way.taken[depth] = beside;
+    if (toTheLeft) low = this.#way.lowFence(depth + 1);
+    else high = this.#way.highFence(depth + 1);
+    this.#way.taken[depth] = gone;
     let pointer = childWord(parent, beside);
     let node = words[pointer] * 2;
     while (levelOf(words, node) !== 0) {
@@ -487,7 +372,7 @@ export class IndexTree {
       pointer = childWord(node, toTheLeft ? count : 0);
       node = words[pointer] * 2;
     }
-    const shared = this.#sharedByFences(low, high);
+    const shared = this.#way.sharedByFences(low, high);
     if (sharedOf(words[node + NODE_PREFIX]) <= shared) return;
     const wider = this.#nodes.take();
     this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
@@ -500,24 +385,24 @@ export class IndexTree {
   /** Merges a small leaf with a neighbour under the same inner node, if both fit. */
   #mergeLeaf(leaf: number, count: number): void {
     const words = this.region.words;
-    const depth = this.#depth - 1;
-    const parent = this.#path[depth];
+    const depth = this.#way.depth - 1;
+    const parent = this.#way.path[depth];
     const siblings = countOf(words, parent);
     if (siblings === 0) return;
-    const index = this.#taken[depth];
+    const index = this.#way.taken[depth];
     const leftIndex = index === 0 ? 0 : index - 1;
     const left = index === 0 ? leaf : words[childWord(parent, leftIndex)] * 2;
     const right = index === 0 ? words[childWord(parent, 1)] * 2 : leaf;
     const other = index === 0 ? right : left;
     if (countOf(words, other) + count > MERGED_MAX) return;
-    this.#taken[depth] = leftIndex;
-    const low = this.#lowFence(this.#depth);
-    this.#taken[depth] = leftIndex + 1;
-    const high = this.#highFence(this.#depth);
+    this.#way.taken[depth] = leftIndex;
+    const low = this.#way.lowFence(this.#way.depth);
+    this.#way.taken[depth] = leftIndex + 1;
+    const high = this.#way.highFence(this.#way.depth);
     const merged = this.#nodes.take();
     const copy = this.#nodes.take();
     const total = this.#leaves.collect(right, this.#leaves.collect(left, 0));
-    this.#leaves.fill(merged, 0, total, this.#sharedByFences(low, high));
+    this.#leaves.fill(merged, 0, total, this.#way.sharedByFences(low, high));
     // The right leaf goes with the separator before it, and the merged one takes the left one's place.
     this.#withoutChild(copy, parent, leftIndex + 1);
     this.region.words[childWord(copy, leftIndex)] = merged >>> 1;
@@ -556,11 +441,11 @@ export class IndexTree {
     let depth = 0;
     while (levelOf(words, node) > 1) {
       const child = Math.floor(Math.random() * (countOf(words, node) + 1));
-      this.#path[depth] = node;
-      this.#taken[depth++] = child;
+      this.#way.path[depth] = node;
+      this.#way.taken[depth++] = child;
       node = words[childWord(node, child)] * 2;
     }
-    this.#depth = depth + 1;
+    this.#way.depth = depth + 1;
     let gone = 0;
     for (let child = 1; gone < most && levelOf(words, node) === 1 && child <= countOf(words, node);) {
       const left = words[childWord(node, child - 1)] * 2;
@@ -569,11 +454,11 @@ export class IndexTree {
         child++;
         continue;
       }
-      this.#path[depth] = node;
-      this.#taken[depth] = child;
+      this.#way.path[depth] = node;
+      this.#way.taken[depth] = child;
       this.#mergeLeaf(right, countOf(words, right));
       gone++;
-      node = words[depth === 0 ? REGION_INDEX_ROOT : childWord(this.#path[depth - 1], this.#taken[depth - 1])] * 2;
+      node = words[depth === 0 ? REGION_INDEX_ROOT : childWord(this.#way.path[depth - 1], this.#way.taken[depth - 1])] * 2;
     }
     return gone;
   }
