@@ -13,6 +13,7 @@ import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { ABSENT } from '../table/hash-table.js';
+import { KeyProbe } from '../table/key-probe.js';
 import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
 import { WORD_COPY_MAX } from '../table/shard-reader.js';
@@ -162,14 +163,19 @@ export class BatchWriter {
     for (let i = 0; i < batch.count; i++) if (batch.typeOf(i) === R.OPERATION_PUT) puts++;
     if (index.reserveLocked(puts, batch.keyBytesMax)) return true;
     // Not for every put, then: for those of new keys, and as many as the batch deletes and may put again.
+    return index.reserveEachLocked(this.#moving(batch), batch.count - puts, batch.keyBytesMax);
+  }
+
+  /** The keys of a batch that are new, and those that it deletes. */
+  *#moving(batch: EncodedBatch): Generator<KeyProbe> {
     const { scratch, shards, shardMask } = this.#core;
-    let insertions = 0;
+    const probe = KeyProbe.ofScratch(scratch);
     for (let i = 0; i < batch.count; i++) {
       batch.loadKey(i, scratch);
+      probe.length = scratch.keyLength;
       const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
-      if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) insertions++;
+      if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) yield probe;
     }
-    return index.reserveLocked(Math.min(insertions, puts), batch.keyBytesMax);
   }
 
   /** Locks the shards of a batch in ascending order. @returns false, and none is locked, when one is busy */

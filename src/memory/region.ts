@@ -58,13 +58,14 @@ export const REGION_NOTES_COUNT = 42;
 export const REGION_VERSION_UNITS = 43;
 /**
  * In the index's region only (see table/index-node.ts): unit of the root; first free node and number of free nodes; nodes in the tree;
- * number of repairs, which readers compare as they compare versions.
+ * number of repairs, which readers compare as they compare versions; length of the longest key that was ever put into the index: no separator is longer.
  */
 export const REGION_INDEX_ROOT = 48;
 export const REGION_INDEX_FREE = 49;
 export const REGION_INDEX_FREE_COUNT = 50;
 export const REGION_INDEX_NODES = 51;
 export const REGION_INDEX_REPAIRS = 52;
+export const REGION_INDEX_KEY_BYTES = 53;
 /** Lists of free runs, one a length bin. */
 export const REGION_RUN_BINS = 64;
 export const REGION_RUN_BIN_COUNT = 32;

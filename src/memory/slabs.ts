@@ -63,6 +63,8 @@ export const CLASS_BYTES = Int32Array.from(sizes);
 const CLASS_CHUNKS = Int32Array.from(chunkCounts);
 const CLASS_CAPACITY = Int32Array.from(sizes, (bytes, i) => Math.floor((chunkCounts[i] * CHUNK_BYTES - SLAB_HEADER_BYTES) / bytes));
 export const CLASSED_BYTES_MAX = sizes[sizes.length - 1];
+/** Chunks of one slab of each class up to this one. */
+const CHUNKS_UP_TO = Int32Array.from(chunkCounts, (_, i) => chunkCounts.slice(0, i + 1).reduce((sum, chunks) => sum + chunks, 0));
 assert(CLASS_COUNT <= REGION_CLASS_COUNT_MAX, 'the region header has a list for every size class');
 
 /** Class of a block of so many units. */
@@ -163,6 +165,38 @@ export function hasBlock(region: Region, bytes: number): boolean {
   if (sizeClass === CLASS_LARGE) return false;
   for (let larger = sizeClass; larger < CLASS_COUNT; larger++) if (words[REGION_SLABS + larger] !== 0) return true;
   return CLASS_CHUNKS[sizeClass] === 1 && words[REGION_FREE_CHUNKS] > 0;
+}
+
+/**
+ * Whether `allocate` would find so many blocks, each of up to `bytes`, one after the other in the memory that the region has. May say no where the answer is yes.
+ * A block of a smaller class may take a whole chunk for a slab of its own, and an empty slab with it: either counts as one block.
+ */
+export function hasBlocks(region: Region, bytes: number, count: number): boolean {
+  if (count <= 1) return count === 0 || hasBlock(region, bytes);
+  const { words } = region;
+  const sizeClass = classOf(bytes);
+  if (sizeClass === CLASS_LARGE) return false;
+  const isOneChunk = CLASS_CHUNKS[sizeClass] === 1;
+  let left = isOneChunk ? count - words[REGION_FREE_CHUNKS] : count;
+  for (let larger = sizeClass; larger < CLASS_COUNT; larger++) {
+    for (let chunk = words[REGION_SLABS + larger]; chunk !== 0 && left > 0; chunk = words[chunk * CHUNK_WORDS + SLAB_NEXT]) {
+      const used = words[chunk * CHUNK_WORDS + SLAB_USED];
+      if (used !== 0) left -= CLASS_CAPACITY[larger] - used;
+      else if (isOneChunk) left--;
+    }
+  }
+  return left <= 0;
+}
+
+/** Chunks that so many blocks, each of up to `bytes`, take at most: of classes that all have to open a slab, and then of those that need most. */
+export function chunksFor(bytes: number, count: number): number {
+  const sizeClass = classOf(bytes);
+  const isLarge = sizeClass === CLASS_LARGE;
+  const largest = isLarge ? CLASS_COUNT - 1 : sizeClass;
+  const run = isLarge ? Math.ceil(bytes / CHUNK_BYTES) : 0;
+  const most = isLarge ? run : CLASS_CHUNKS[sizeClass] / CLASS_CAPACITY[sizeClass];
+  const opened = CHUNKS_UP_TO[largest] - (count > largest ? 0 : CHUNKS_UP_TO[largest - count]);
+  return run + opened + Math.ceil((count - 1) * most);
 }
 
 /** Size class of the block at `unit`. */

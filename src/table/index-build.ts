@@ -11,7 +11,8 @@
 import { reserveTop } from '../memory/chunks.js';
 import * as L from '../memory/layout.js';
 import { acquire, release } from '../memory/lock.js';
-import { CHUNK_BYTES, REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
+import { chunksFor } from '../memory/slabs.js';
+import { CHUNK_BYTES, REGION_INDEX_KEY_BYTES, REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import { Merge, type Key, type KeyRange } from './index-merge.js';
 import {
@@ -33,7 +34,7 @@ import { keyLength, sharedByEntries, type SortedRun } from './index-sort.js';
 import { canTell, fragment4, fragmentOf, fragmentOfEight, isDense, prefixFor } from './key-fragment.js';
 import { sharedBytes } from './key-probe.js';
 import { NodePool } from './node-pool.js';
-import { storeSeparator } from './separator.js';
+import { separatorBytes, storeSeparator } from './separator.js';
 import type { Shard } from './shard.js';
 
 /** Leaves of a range, in order. */
@@ -44,6 +45,8 @@ export interface Leaves {
   units: Uint32Array;
   shards: Uint8Array;
   separators: Uint16Array;
+  /** Length of the longest key of all ranges. */
+  keyBytesMax: number;
 }
 
 /** What is left free in a leaf and in an inner node for keys to come. */
@@ -106,6 +109,7 @@ export function buildLeaves(
     units: new Uint32Array(count),
     shards: new Uint8Array(count),
     separators: new Uint16Array(count),
+    keyBytesMax: runs.reduce((longest, run) => Math.max(longest, run.keyBytesMax), 0),
   };
   const keys = new LeafKeys();
   const { before, behind } = merge;
@@ -208,13 +212,14 @@ export function buildTree(region: Region, shards: readonly Shard[], parts: reado
   region.refresh();
   const nodes = new NodePool(region);
   let level: Built[] = [];
-  for (const { nodes: leaves, units, shards: shardOf, separators } of parts) {
+  for (const { nodes: leaves, units, shards: shardOf, separators, keyBytesMax } of parts) {
+    region.words[REGION_INDEX_KEY_BYTES] = keyBytesMax;
     for (let i = 0; i < leaves.length; i++) {
       const node = leaves[i] * 2;
       const length = separators[i];
       let separator = 0;
       if (length > 0) {
-        if (!reserveTop(region, length + 4 * CHUNK_BYTES)) return false;
+        if (!reserveTop(region, chunksFor(separatorBytes(length), 1) * CHUNK_BYTES)) return false;
         separator = storeSeparator(region, shards[shardOf[i]].region.words, units[i] * 2 + ENTRY_HEADER_WORDS, length);
       }
       nodes.even(node);

@@ -89,7 +89,7 @@ export function repairIndex(index: OrderedIndex): void {
   words[REGION_INDEX_NODES] = nodes;
   rebuildAllocator(region, units, live);
   // What the dead thread had made sure of: at the memory cap there may be nothing else to finish with what it has left to do.
-  new NodePool(region).refill(REFILLED_NODES);
+  new NodePool(region).refill(REFILLED_NODES, false);
 }
 
 /** Takes back an insertion that was begun, finishes a removal. A copy within an array is not interrupted: it is done or not begun. */

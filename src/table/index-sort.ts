@@ -21,6 +21,8 @@ export interface SortedRun {
   shared: number;
   high: Uint32Array;
   low: Uint32Array;
+  /** Length of the longest key. */
+  keyBytesMax: number;
 }
 
 const SAMPLE_MAX = 512;
@@ -89,6 +91,7 @@ export function sortRun(all: readonly Shard[], own: readonly Shard[], shared: nu
   if (reference === undefined) return run;
   let least = shared;
   let fetched = 0;
+  let keyBytesMax = 0;
   let at = 0;
   for (const shard of own) {
     const { words, bytes } = shard.region;
@@ -106,22 +109,25 @@ export function sortRun(all: readonly Shard[], own: readonly Shard[], shared: nu
         run.shards[at] = shard.index;
         run.high[at] = fragment4(bytes, start, length, shared);
         run.low[at] = fragment4(bytes, start, length, shared + 4);
+        if (length > keyBytesMax) keyBytesMax = length;
         at++;
       }
     }
   }
   // The second part never holds: it keeps the loads of `fetchAll` from being optimized away.
   if (least < shared || fetched === 0.5) return least;
+  run.keyBytesMax = keyBytesMax;
   return settleTies(radixSort(run), all);
 }
 
-function makeRun(count: number, shared: number): SortedRun {
+function makeRun(count: number, shared: number, keyBytesMax = 0): SortedRun {
   return {
     shared,
     units: new Uint32Array(new SharedArrayBuffer(count * 4)),
     shards: new Uint8Array(new SharedArrayBuffer(count)),
     high: new Uint32Array(new SharedArrayBuffer(count * 4)),
     low: new Uint32Array(new SharedArrayBuffer(count * 4)),
+    keyBytesMax,
   };
 }
 
@@ -135,7 +141,7 @@ function fetchAll(words: Int32Array, units: readonly number[]): number {
 function radixSort(run: SortedRun): SortedRun {
   const count = run.units.length;
   let from = run;
-  let into = makeRun(count, run.shared);
+  let into = makeRun(count, run.shared, run.keyBytesMax);
   const counts = new Uint32Array(RADIX_SIZE);
   for (const [word, shift] of STEPS) {
     const digits = from[word];

@@ -18,7 +18,7 @@
  */
 
 import { storeRelease } from '../memory/fence.js';
-import { REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
+import { REGION_INDEX_KEY_BYTES, REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { allocate, classAt, free, hasBlock } from '../memory/slabs.js';
 import {
   FRAGMENT_SHIFT,
@@ -101,7 +101,7 @@ export class IndexTree {
       const place = this.#way.placeIn(leaf, probe);
       if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) this.#splitLeaf(leaf, place === LEAF_SLOTS);
       else {
-        this.#setAt(leaf, place, shard, unit);
+        this.#setAt(leaf, place, probe.length, shard, unit);
         return;
       }
     }
@@ -112,7 +112,7 @@ export class IndexTree {
     const leaf = this.#way.descend(probe, false);
     const place = this.#way.placeIn(leaf, probe);
     if (place >= 0 && countOf(this.region.words, leaf) === LEAF_SLOTS) return false;
-    this.#setAt(leaf, place, shard, unit);
+    this.#setAt(leaf, place, probe.length, shard, unit);
     return true;
   }
 
@@ -124,10 +124,20 @@ export class IndexTree {
     return hasBlock(this.region, this.#leaves.separatorBytes(leaf, this.#cutOf(place === LEAF_SLOTS)));
   }
 
+  /** Word index of the leaf where a key is, or belongs. */
+  leafLocked(probe: KeyProbe): number {
+    return this.#way.descend(probe, false);
+  }
+
   /** @param place what `placeIn` has just found; there is a slot free where the key is absent */
-  #setAt(leaf: number, place: number, shard: number, unit: number): void {
-    if (place < 0) this.#replaceSlot(leaf, -place - 1, unit);
-    else this.#insertSlot(leaf, place, unit, (this.#way.fragment << FRAGMENT_SHIFT) | shard);
+  #setAt(leaf: number, place: number, keyBytes: number, shard: number, unit: number): void {
+    if (place < 0) {
+      this.#replaceSlot(leaf, -place - 1, unit);
+      return;
+    }
+    const { words } = this.region;
+    if (keyBytes > words[REGION_INDEX_KEY_BYTES]) words[REGION_INDEX_KEY_BYTES] = keyBytes;
+    this.#insertSlot(leaf, place, unit, (this.#way.fragment << FRAGMENT_SHIFT) | shard);
   }
 
   /** Removes a key. @returns false when it is not there */
@@ -461,6 +471,11 @@ export class IndexTree {
       node = words[depth === 0 ? REGION_INDEX_ROOT : childWord(this.#way.path[depth - 1], this.#way.taken[depth - 1])] * 2;
     }
     return gone;
+  }
+
+  /** Makes free nodes of chunks that are free, wherever they lie, until there are `most`. */
+  makeNodesLocked(most: number): void {
+    this.#nodes.refill(most, true);
   }
 
   /** Takes away roots that lead to a single node. */

@@ -6,7 +6,7 @@
 
 import { assert } from '../base/errors.js';
 import { storeRelease } from '../memory/fence.js';
-import { REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, REGION_SLABS, type Region } from '../memory/region.js';
+import { REGION_FREE_CHUNKS, REGION_INDEX_FREE, REGION_INDEX_FREE_COUNT, REGION_SLABS, type Region } from '../memory/region.js';
 import { allocate } from '../memory/slabs.js';
 import { NODE_BYTES, NODE_CLASS, NODE_NEXT_FREE, NODE_VERSION } from './index-node.js';
 
@@ -30,11 +30,15 @@ export class NodePool {
     return fresh * 2;
   }
 
-  /** Makes free nodes of the blocks that are free in slabs of nodes, until there are `most`: after a repair, which forgets the list. */
-  refill(most: number): void {
+  /**
+   * Makes free nodes of the blocks that are free in slabs of nodes, until there are `most`: after a repair, which forgets the list.
+   * @param takesChunks whether chunks that are free become slabs of nodes
+   */
+  refill(most: number, takesChunks: boolean): void {
     const { region } = this;
     const { words } = region;
-    while (words[REGION_INDEX_FREE_COUNT] < most && words[REGION_SLABS + NODE_CLASS] !== 0) {
+    const isLeft = (): boolean => words[REGION_SLABS + NODE_CLASS] !== 0 || (takesChunks && words[REGION_FREE_CHUNKS] > 0);
+    while (words[REGION_INDEX_FREE_COUNT] < most && isLeft()) {
       const node = allocate(region, NODE_BYTES, NODE_CLASS) * 2;
       words[node + NODE_VERSION] |= 1;
       this.give(node);

@@ -11,11 +11,20 @@ import { reserveTop } from '../memory/chunks.js';
 import type { Bell } from '../memory/bell.js';
 import * as L from '../memory/layout.js';
 import { acquire, release, tryAcquireAtOnce } from '../memory/lock.js';
-import { CHUNK_BYTES, REGION_INDEX_FREE_COUNT, REGION_INDEX_NODES, REGION_TOP, type Region } from '../memory/region.js';
-import { INNER_SLOTS, LEAF_SLOTS, NODE_BYTES, levelOf, rootOf } from './index-node.js';
+import {
+  CHUNK_BYTES,
+  REGION_INDEX_FREE_COUNT,
+  REGION_INDEX_KEY_BYTES,
+  REGION_INDEX_NODES,
+  REGION_TOP,
+  type Region,
+} from '../memory/region.js';
+import { chunksFor, hasBlocks } from '../memory/slabs.js';
+import { INNER_SLOTS, LEAF_SLOTS, NODE_BYTES, countOf, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
 import { PendingKeys, SLICE } from './pending-keys.js';
+import { separatorBytes } from './separator.js';
 
 /** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
 const NODES_PER_LEVEL = 3;
@@ -24,8 +33,21 @@ const NODES_REMOVING = 6;
 /** The same for a merge. */
 const NODES_MERGING = 2;
 const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
-/** Chunks free at the top with which one key can always be added, its separator of 500 bytes at most included. */
+/** Chunks free at the top with which one key can always be added where none is longer than this. */
 const ROOM_CHUNKS = 10;
+const ROOM_KEY_BYTES = 500;
+const HALF_LEAF = LEAF_SLOTS >>> 1;
+
+/** Splits of the halves of leaves, once these have been split: each half takes half a leaf of keys before it is full. */
+function furtherSplits(insertions: number): number {
+  return Math.ceil(insertions / HALF_LEAF);
+}
+
+/** Splits behind the last key of the tree, where all but one key stay together, in a leaf that is as good as full. */
+function appendedSplits(insertions: number): number {
+  return 1 + Math.floor(insertions / (LEAF_SLOTS - 1));
+}
+
 export class OrderedIndex extends IndexTree {
   /** New keys that wait to be put into the index. */
   readonly pending: PendingKeys;
@@ -137,45 +159,83 @@ export class OrderedIndex extends IndexTree {
   reserveLocked(insertions: number, keyBytes: number): boolean {
     const { region } = this;
     const words = region.words;
+    // A separator is as long as the keys that it lies between, whatever the length of the one that comes.
+    const longest = keyBytes > words[REGION_INDEX_KEY_BYTES] ? keyBytes : words[REGION_INDEX_KEY_BYTES];
     // The usual case, with some memory to spare: nothing to reckon.
-    if (insertions <= 1 && keyBytes <= 500 && (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length) return true;
+    const hasRoom = (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length;
+    if (hasRoom && (insertions === 0 || (insertions === 1 && longest <= ROOM_KEY_BYTES))) return true;
     if (insertions === 0) return this.#freeNodes() >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
-    // Every leaf may be full: as many split as there are leaves or keys, and one more for every half leaf of keys.
-    const splits = Math.min(insertions, words[REGION_INDEX_NODES] + Math.ceil((2 * insertions) / LEAF_SLOTS));
-    const nodes = this.#nodesFor(splits);
-    const separatorBytes = keyBytes + 8;
-    // Separators open a slab for every size of block that they have.
-    const sizes = Math.min(splits, (separatorBytes + 7) >>> 3);
-    const slabs = keyBytes <= 500 ? sizes * CHUNK_BYTES + splits * (separatorBytes + 8) : (splits + 1) * (2 * separatorBytes + CHUNK_BYTES);
-    if (this.#reserveTopFor(nodes, slabs)) return true;
-    // No memory to grow into: leaves that have lost keys can do with less.
-    const missing = nodes - this.#freeNodes();
-    const mayMerge = missing > 0 && reserveTop(region, slabs) && (this.#freeNodes() >= NODES_MERGING || reserveTop(region, CHUNK_BYTES));
-    return mayMerge && this.compactLocked(missing) > 0 && this.#reserveTopFor(nodes, slabs);
+    return this.#reserveSplits(this.#splitsAtMost(insertions), longest, false);
   }
 
-  /** The same for one key, where the memory for a separator has come back in the middle of the region. */
+  /** The same for one key, where there is memory for just the separator that it takes. */
   reserveOneLocked(probe: KeyProbe): boolean {
     if (this.reserveLocked(1, probe.length)) return true;
-    const missing = this.#nodesFor(1) - this.#freeNodes();
-    if (missing > 0 && this.#freeNodes() >= NODES_MERGING) this.compactLocked(missing);
-    return this.#freeNodes() >= this.#nodesFor(1) && this.hasSeparatorLocked(probe);
+    const nodes = this.#nodesFor(1);
+    this.makeNodesLocked(nodes);
+    return this.#freeNodes() >= nodes && this.hasSeparatorLocked(probe);
+  }
+
+  /**
+   * The same for some keys, each of which is looked for: most often few leaves are split.
+   * @param removals how many keys go meanwhile, at most
+   * @param keyBytes length of the longest key
+   */
+  reserveEachLocked(keys: Iterable<KeyProbe>, removals: number, keyBytes: number): boolean {
+    const leaves = new Map<number, number>();
+    let insertions = 0;
+    for (const probe of keys) {
+      const leaf = this.leafLocked(probe);
+      leaves.set(leaf, (leaves.get(leaf) ?? 0) + 1);
+      insertions++;
+    }
+    const { words } = this.region;
+    // Of two leaves that become one, that may be split.
+    let splits = removals + appendedSplits(insertions);
+    for (const [leaf, added] of leaves) if (countOf(words, leaf) + added > LEAF_SLOTS) splits += 1 + furtherSplits(added);
+    return this.#reserveSplits(Math.min(splits, this.#splitsAtMost(insertions)), keyBytes, true);
+  }
+
+  /** Every leaf may be full: as many split as there are leaves or keys, and some more. */
+  #splitsAtMost(insertions: number): number {
+    return Math.min(insertions, this.region.words[REGION_INDEX_NODES] + furtherSplits(insertions) + appendedSplits(insertions));
+  }
+
+  /** @param makesNodes whether nodes that are missing take chunks that are free in the middle */
+  #reserveSplits(splits: number, keyBytes: number, makesNodes: boolean): boolean {
+    const { region } = this;
+    const nodes = this.#nodesFor(splits);
+    const bytes = separatorBytes(Math.max(keyBytes, region.words[REGION_INDEX_KEY_BYTES]));
+    const separators = chunksFor(bytes, splits) * CHUNK_BYTES;
+    if (this.#reserveTopFor(nodes, separators)) return true;
+    // No memory to grow into: leaves that have lost keys can do with less, and separators may lie anywhere.
+    this.#compactFor(nodes);
+    if (this.#reserveTopFor(nodes, separators)) return true;
+    if (makesNodes) this.makeNodesLocked(nodes);
+    return this.#freeNodes() >= nodes && hasBlocks(region, bytes, splits);
   }
 
   #freeNodes(): number {
     return this.region.words[REGION_INDEX_FREE_COUNT];
   }
 
-  /** Nodes that so many splits of leaves take at most. */
+  /** Merges thin leaves for nodes that are missing. */
+  #compactFor(nodes: number): void {
+    const missing = nodes - this.#freeNodes();
+    if (missing > 0 && (this.#freeNodes() >= NODES_MERGING || reserveTop(this.region, CHUNK_BYTES))) this.compactLocked(missing);
+  }
+
+  /** Nodes that so many splits of leaves take at most, and those of inner nodes that are more than half full: each may be split for one leaf. */
   #nodesFor(splits: number): number {
     const { words } = this.region;
     const levels = levelOf(words, rootOf(this.region) * 2) + 2;
-    return splits + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL;
+    const crowded = splits <= 1 ? 0 : Math.min(splits * levels, Math.ceil((2 * words[REGION_INDEX_NODES]) / INNER_SLOTS));
+    return splits + crowded + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL;
   }
 
-  /** @param slabs bytes for separators */
-  #reserveTopFor(nodes: number, slabs: number): boolean {
-    return reserveTop(this.region, Math.ceil(Math.max(0, nodes - this.#freeNodes()) / NODES_PER_CHUNK) * CHUNK_BYTES + slabs);
+  /** @param separators bytes for these */
+  #reserveTopFor(nodes: number, separators: number): boolean {
+    return reserveTop(this.region, Math.ceil(Math.max(0, nodes - this.#freeNodes()) / NODES_PER_CHUNK) * CHUNK_BYTES + separators);
   }
 
   /** Puts a key that has waited into the index. @returns false when a node has to be split and there is no memory; nothing has changed then */

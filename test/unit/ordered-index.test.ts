@@ -339,7 +339,7 @@ void t.test('where there is memory for the separators and not for the inner node
     const pool = new NodePool(region);
     const nodes = Uint32Array.from({ length: count }, () => pool.take() >>> 1);
     const separators = Uint16Array.from({ length: count }, (_, i) => (i === 0 ? 0 : 9));
-    return buildTree(region, shards, [{ nodes, units: run.units, shards: run.shards, separators }]);
+    return buildTree(region, shards, [{ nodes, units: run.units, shards: run.shards, separators, keyBytesMax: 8 }]);
   };
   let bytes = count * 1024;
   while (!treeIn(bytes)) bytes += GROWTH_BYTES;
@@ -361,7 +361,9 @@ void t.test('tasks that build the index say where they have no memory', async (t
   const runs = [run];
   t.match(indexTask({ kind: 'build', ...common, region: region(), runs }), full);
   t.match(indexTask({ kind: 'leaves', ...common, region: region(), runs, range: splitRuns(runs, shards, 2)[1], index: 1 }), full);
-  const leaves = [{ nodes: run.units, units: run.units, shards: run.shards, separators: new Uint16Array(run.units.length).fill(9) }];
+  const leaves = [
+    { nodes: run.units, units: run.units, shards: run.shards, separators: new Uint16Array(run.units.length).fill(9), keyBytesMax: 9 },
+  ];
   t.match(
     indexTask({ kind: 'tree', ...common, region: region(), leaves: leaves.map((part) => ({ ...part, nodes: part.nodes.fill(0x200) })) }),
     full,
