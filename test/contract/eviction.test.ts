@@ -180,6 +180,37 @@ void t.test('a batch, and a transaction that has read a range, make room for the
   await db.close();
 });
 
+void t.test('regression: at the cap batches of new keys were refused though other keys had left their memory', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const options: OpenOptions = { shards: 4, durability: 'memory', maxMemoryBytes: 16 * 1024 * 1024, ringBytes: 65_536 };
+  const db = await open(tempFolder(t), options);
+  const keys: string[] = [];
+  const name = (): string => `k${Math.floor(random() * 1e9)}`;
+  await t.rejects(async () => {
+    for (;;) {
+      const key = name();
+      await db.put(key, 'v'.repeat(20));
+      keys.push(key);
+    }
+  }, code('FV_MEMORY_FULL'));
+  let left = 0;
+  for (const key of keys) if (random() < 0.3 && (await db.del(key))) left++;
+  const wanted = db.size;
+  let batches = 0;
+  for (let i = 0; i < 200; i++) {
+    const batch = Array.from({ length: 250 }, () => ({ type: 'put' as const, key: name(), value: 'v'.repeat(20) }));
+    await db.batch(batch).then(
+      () => batches++,
+      (error: FlashVectorError) => t.equal(error.code, 'FV_MEMORY_FULL'),
+    );
+  }
+  // All of a batch or nothing; 11 batches before.
+  t.ok(batches * 250 > left / 4, `${batches} batches, ${left} keys had gone`);
+  t.ok(db.size <= wanted + batches * 250 && db.size > wanted + batches * 249, 'but for keys that were drawn twice');
+  t.equal([...db.keys()].length, db.size);
+  await db.close();
+});
+
 void t.test('what no eviction would make room for evicts nothing; what might ends soon', async (t) => {
   const options: OpenOptions = { shards: 4, durability: 'memory', eviction: 'ttl', maxMemoryBytes: 8 * 1024 * 1024, ringBytes: 65_536 };
   const db = await open(tempFolder(t), options);
