@@ -182,7 +182,7 @@ void t.test('a batch, and a transaction that has read a range, make room for the
 
 void t.test('regression: at the cap batches of new keys were refused though other keys had left their memory', async (t) => {
   const random = randomFrom(testSeed(t));
-  const options: OpenOptions = { shards: 4, durability: 'memory', maxMemoryBytes: 16 * 1024 * 1024, ringBytes: 65_536 };
+  const options: OpenOptions = { shards: 4, durability: 'memory', maxMemoryBytes: 16 * 1024 * 1024 };
   const db = await open(tempFolder(t), options);
   const keys: string[] = [];
   const name = (): string => `k${Math.floor(random() * 1e9)}`;
@@ -204,8 +204,8 @@ void t.test('regression: at the cap batches of new keys were refused though othe
       (error: FlashVectorError) => t.equal(error.code, 'FV_MEMORY_FULL'),
     );
   }
-  // All of a batch or nothing; 11 batches before.
-  t.ok(batches * 250 > left / 4, `${batches} batches, ${left} keys had gone`);
+  // All of a batch or nothing; before, none to three quarters of the memory were filled again, as it happened.
+  t.ok(batches * 250 > left * 0.9, `${batches} batches, ${left} keys had gone`);
   t.ok(db.size <= wanted + batches * 250 && db.size > wanted + batches * 249, 'but for keys that were drawn twice');
   t.equal([...db.keys()].length, db.size);
   await db.close();
