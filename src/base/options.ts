@@ -87,7 +87,7 @@ export interface OpenOptions {
    * same ones each time. What holds bytes, dates, maps or sets, and what has more than 4 KiB, is not kept and comes as a copy. `false`.
    */
   cache?: boolean;
-  /** Called from time to time while the store recovers. */
+  /** Called from time to time while the store recovers. What it throws fails the opening, with that very error. */
   onProgress?: (progress: RecoveryProgress) => void;
 }
 

@@ -27,6 +27,9 @@ export async function attach(handle: StoreHandle, options: AttachOptions = {}): 
   if (!isStoreHandle(handle)) throw new TypeError(`attach takes db.handle, not ${describe(handle)}`);
   checkAttachOptions(options);
   const control = new Control(handle.control);
+  const shards = control.words[L.CONTROL_SHARDS];
+  if (handle.shards.length !== shards)
+    throw new TypeError(`attach takes db.handle as it is: of ${shards} shards this one has ${handle.shards.length}`);
   if (control.status >= L.STATUS_CLOSING) throw control.closedError();
   const slot = takeSlot(control, systemThreadId());
   const core = new Core(handle, slot);

@@ -45,6 +45,9 @@ const PARALLEL_ENTRIES = 50_000;
 type Phase = RecoveryProgress['phase'];
 
 export class Recovery {
+  /** What `onProgress` has thrown. */
+  #refusal: { reason: unknown } | undefined;
+
   constructor(
     readonly source: FileSystemSource,
     readonly files: FileSystem,
@@ -193,9 +196,20 @@ export class Recovery {
     return result;
   }
 
-  /** A phase is over. What its task has said last may not have arrived. */
+  /** A phase is over. What its task has said last may not have arrived. @throws what `onProgress` has thrown */
   #tell(phase: Phase, bytes: number, records: number): void {
-    this.options.onProgress?.({ phase, bytesRead: bytes, bytesTotal: bytes, records });
+    this.#report({ phase, bytesRead: bytes, bytesTotal: bytes, records });
+    if (this.#refusal !== undefined) throw this.#refusal.reason;
+  }
+
+  /** Calls `onProgress`, and no more once it has thrown: opening fails for that when the phase is over and its tasks have ended. */
+  #report(progress: RecoveryProgress): void {
+    if (this.#refusal !== undefined) return;
+    try {
+      this.options.onProgress?.(progress);
+    } catch (reason) {
+      this.#refusal = { reason };
+    }
   }
 
   async #inParallel(
@@ -219,11 +233,10 @@ export class Recovery {
 
   /** The part that runs on the lead thread also tells of its progress. */
   #lead(phase: Phase, task: RecoverTask): Promise<RecoverResult> {
-    const onProgress = this.options.onProgress;
-    if (onProgress === undefined) return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
+    if (this.options.onProgress === undefined) return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', task);
     const { port1, port2 } = new MessageChannel();
     port1.on('message', ([bytesRead, bytesTotal, records]: [number, number, number]) =>
-      onProgress({ phase, bytesRead, bytesTotal, records }),
+      this.#report({ phase, bytesRead, bytesTotal, records }),
     );
     port1.unref();
     return this.pool.runOnLead<RecoverTask, RecoverResult>('recover', { ...task, progress: port2 }, [port2]).finally(() => port1.close());

@@ -228,6 +228,12 @@ void t.test('options of open and attach', async (t) => {
   await t.rejects(attach(db.handle, { cache: 'yes' as unknown as boolean }), code('FV_OPTION'));
   await t.rejects(attach(db.handle, { shards: 1 } as object), code('FV_OPTION'));
   await t.rejects(attach(db.handle, null as unknown as object), TypeError);
+  for (const shards of [[], db.handle.shards.slice(1)]) {
+    await t.rejects(
+      attach({ ...db.handle, shards }),
+      new TypeError(`attach takes db.handle as it is: of 16 shards this one has ${shards.length}`),
+    );
+  }
   const cached = await attach(db.handle, { cache: true });
   await db.put('a', { b: 1 });
   t.equal(cached.get('a'), cached.get('a'));

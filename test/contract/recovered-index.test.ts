@@ -88,6 +88,37 @@ void t.test('the index of a large store is built by several tasks, and is what i
   await db.close();
 });
 
+void t.test('regression: what onProgress throws was told to nobody but the process, and once more by open', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder, { durability: 'memory' });
+  for (let i = 0; i < 60_000; i++) void db.put(`key${i}`, 'x'.repeat(100));
+  await db.flush();
+  await db.checkpoint();
+  for (let i = 0; i < 60_000; i++) void db.put(`key${i}`, 'y'.repeat(100));
+  await db.close();
+  const uncaught: unknown[] = [];
+  const onUncaught = (error: unknown): void => void uncaught.push(error);
+  process.on('uncaughtException', onUncaught);
+  t.teardown(() => void process.off('uncaughtException', onUncaught));
+  for (const at of ['load', 'replay', 'index', 'done']) {
+    const refusal = new Error(`not at ${at}`);
+    let told = 0;
+    const opening = open(folder, {
+      onProgress: ({ phase }) => {
+        if (phase !== at && told === 0) return;
+        told++;
+        throw refusal;
+      },
+    });
+    t.equal(await opening.catch((error: unknown) => error), refusal);
+    t.equal(told, 1);
+  }
+  db = await open(folder);
+  t.equal(db.get('key59999'), 'y'.repeat(100));
+  await db.close();
+  t.same(uncaught, []);
+});
+
 void t.test('where a task fails that builds the index the opening does, once the others have ended, and says why', async (t) => {
   const folder = tempFolder(t);
   const options = { durability: 'memory', poolThreads: 3 } as const;
