@@ -161,21 +161,20 @@ export class BatchWriter {
   #reserveIndexLocked(batch: EncodedBatch, index: OrderedIndex): boolean {
     let puts = 0;
     for (let i = 0; i < batch.count; i++) if (batch.typeOf(i) === R.OPERATION_PUT) puts++;
-    if (index.reserveLocked(puts, batch.keyBytesMax)) return true;
+    if (index.reserveLocked(puts, batch.keyBytesMax, batch.count - puts)) return true;
     // Not for every put, then: for those of new keys, and as many as the batch deletes and may put again.
-    return index.reserveEachLocked(this.#moving(batch), batch.count - puts, batch.keyBytesMax);
-  }
-
-  /** The keys of a batch that are new, and those that it deletes. */
-  *#moving(batch: EncodedBatch): Generator<KeyProbe> {
     const { scratch, shards, shardMask } = this.#core;
     const probe = KeyProbe.ofScratch(scratch);
-    for (let i = 0; i < batch.count; i++) {
-      batch.loadKey(i, scratch);
-      probe.length = scratch.keyLength;
-      const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
-      if (isThere !== (batch.typeOf(i) === R.OPERATION_PUT)) yield probe;
-    }
+    return index.reserveEachLocked((visit) => {
+      for (let i = 0; i < batch.count; i++) {
+        batch.loadKey(i, scratch);
+        probe.length = scratch.keyLength;
+        const isPut = batch.typeOf(i) === R.OPERATION_PUT;
+        const isThere = shards[scratch.keyHash & shardMask].table.locate(scratch) !== ABSENT;
+        if (!isPut) visit(probe, false);
+        if (puts !== 0 && isThere !== isPut) visit(probe, true);
+      }
+    });
   }
 
   /** Locks the shards of a batch in ascending order. @returns false, and none is locked, when one is busy */

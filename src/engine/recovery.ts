@@ -74,6 +74,7 @@ export class Recovery {
         endLsn = Math.max(endLsn, manifest.endLsn);
         handle = await this.#load(manifest);
       } catch (error) {
+        if (this.#refusal !== undefined) throw this.#refusal.reason;
         if (!(error instanceof FlashVectorError) || error.code !== 'FV_CORRUPT') throw error;
         damage ??= error;
         continue;

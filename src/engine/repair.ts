@@ -135,7 +135,7 @@ export class Repair {
         const contents = found.map(({ shard, blocks }) => ({ shard: shard.index, entries: blocks.entries }));
         reconcileIndex(index, contents);
         // What was used up may have been made sure of by who is waiting for this burial.
-        index.reserveLocked(1, R.KEY_BYTES_MAX);
+        index.replenishLocked();
       }
       for (const { shard, blocks } of found) {
         shard.repairMemoryLocked(blocks, notedBlocks(this.#control, shard.index, slot));

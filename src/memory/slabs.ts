@@ -168,24 +168,36 @@ export function hasBlock(region: Region, bytes: number): boolean {
 }
 
 /**
- * Whether `allocate` would find so many blocks, each of up to `bytes`, one after the other in the memory that the region has. May say no where the answer is yes.
- * A block of a smaller class may take a whole chunk for a slab of its own, and an empty slab with it: either counts as one block.
+ * Whether `allocate` would find so many blocks, each of up to `bytes`, in the memory that the region has, although up to `freed` others are given back between them. May say no where
+ * the answer is yes. A block of a smaller class may take a whole chunk for a slab of its own, and an empty slab with it: either counts as one block, and so does a slab that may become empty.
+ * @param chunks how many of the free chunks count
+ * @param exceptClass a larger class whose blocks do not
  */
-export function hasBlocks(region: Region, bytes: number, count: number): boolean {
-  if (count <= 1) return count === 0 || hasBlock(region, bytes);
+export function hasBlocks(region: Region, bytes: number, count: number, freed: number, chunks: number, exceptClass: number): boolean {
+  if (count === 0) return true;
   const { words } = region;
   const sizeClass = classOf(bytes);
   if (sizeClass === CLASS_LARGE) return false;
   const isOneChunk = CLASS_CHUNKS[sizeClass] === 1;
-  let left = isOneChunk ? count - words[REGION_FREE_CHUNKS] : count;
+  let left = isOneChunk ? count - chunks : count;
   for (let larger = sizeClass; larger < CLASS_COUNT; larger++) {
+    if (larger === exceptClass) continue;
     for (let chunk = words[REGION_SLABS + larger]; chunk !== 0 && left > 0; chunk = words[chunk * CHUNK_WORDS + SLAB_NEXT]) {
       const used = words[chunk * CHUNK_WORDS + SLAB_USED];
-      if (used !== 0) left -= CLASS_CAPACITY[larger] - used;
+      if (used > freed) left -= CLASS_CAPACITY[larger] - used;
       else if (isOneChunk) left--;
     }
   }
   return left <= 0;
+}
+
+/** Blocks of a class that are free in its slabs. */
+export function blocksFree(region: Region, sizeClass: number): number {
+  const { words } = region;
+  let blocks = 0;
+  for (let chunk = words[REGION_SLABS + sizeClass]; chunk !== 0; chunk = words[chunk * CHUNK_WORDS + SLAB_NEXT])
+    blocks += CLASS_CAPACITY[sizeClass] - words[chunk * CHUNK_WORDS + SLAB_USED];
+  return blocks;
 }
 
 /** Chunks that so many blocks, each of up to `bytes`, take at most: of classes that all have to open a slab, and then of those that need most. */

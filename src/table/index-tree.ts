@@ -19,7 +19,7 @@
 
 import { storeRelease } from '../memory/fence.js';
 import { REGION_INDEX_KEY_BYTES, REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
-import { allocate, classAt, free, hasBlock } from '../memory/slabs.js';
+import { allocate, classAt, free } from '../memory/slabs.js';
 import {
   FRAGMENT_SHIFT,
   INNER_SLOTS,
@@ -116,17 +116,27 @@ export class IndexTree {
     return true;
   }
 
-  /** Whether there is a block for the separator of the leaf that an absent key would split, if it would split one. */
-  hasSeparatorLocked(probe: KeyProbe): boolean {
+  /** Bytes of the separator that the leaf takes which an absent key would split; 0 where it would split none. */
+  separatorBytesLocked(probe: KeyProbe): number {
     const leaf = this.#way.descend(probe, false);
     const place = this.#way.placeIn(leaf, probe);
-    if (place < 0 || countOf(this.region.words, leaf) < LEAF_SLOTS) return true;
-    return hasBlock(this.region, this.#leaves.separatorBytes(leaf, this.#cutOf(place === LEAF_SLOTS)));
+    if (place < 0 || countOf(this.region.words, leaf) < LEAF_SLOTS) return 0;
+    return this.#leaves.separatorBytes(leaf, this.#cutOf(place === LEAF_SLOTS));
   }
 
   /** Word index of the leaf where a key is, or belongs. */
   leafLocked(probe: KeyProbe): number {
     return this.#way.descend(probe, false);
+  }
+
+  /** Whether the leaf that was looked for last is the last of the tree. */
+  get isLastLeaf(): boolean {
+    return this.#way.isLast;
+  }
+
+  /** Length of the longest key of a leaf. */
+  longestKeyLocked(leaf: number): number {
+    return this.#leaves.longestKey(leaf);
   }
 
   /** @param place what `placeIn` has just found; there is a slot free where the key is absent */

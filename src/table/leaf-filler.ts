@@ -128,6 +128,17 @@ export class LeafFiller {
     return storeSeparator(this.region, this.entryWords(shard, entry), entry + ENTRY_HEADER_WORDS, shared + 1);
   }
 
+  longestKey(leaf: number): number {
+    const words = this.region.words;
+    let longest = 0;
+    for (let i = 0; i < countOf(words, leaf); i++) {
+      const entry = words[leafSlot(leaf, i)] * 2;
+      const length = this.entryWords(words[leafSlot(leaf, i) + 1] & SHARD_MASK, entry)[entry] & KEY_LENGTH_MASK;
+      if (length > longest) longest = length;
+    }
+    return longest;
+  }
+
   /** Bytes of the block of such a separator. */
   separatorBytes(leaf: number, index: number): number {
     return separatorBytes(this.#sharedBefore(leaf, index) + 1);

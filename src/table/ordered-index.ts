@@ -7,8 +7,9 @@
  */
 
 import { FlashVectorError } from '../base/errors.js';
-import { reserveTop } from '../memory/chunks.js';
+import { KEY_BYTES_MAX } from '../base/record.js';
 import type { Bell } from '../memory/bell.js';
+import { reserveTop } from '../memory/chunks.js';
 import * as L from '../memory/layout.js';
 import { acquire, release, tryAcquireAtOnce } from '../memory/lock.js';
 import {
@@ -19,8 +20,9 @@ import {
   REGION_TOP,
   type Region,
 } from '../memory/region.js';
-import { chunksFor, hasBlocks } from '../memory/slabs.js';
-import { INNER_SLOTS, LEAF_SLOTS, NODE_BYTES, countOf, levelOf, rootOf } from './index-node.js';
+import { chunksFor, hasBlock } from '../memory/slabs.js';
+import { SHORT_KEY_BYTES, BatchRoom, appendedSplits, furtherSplits } from './batch-room.js';
+import { INNER_SLOTS, NODE_BYTES, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
 import { PendingKeys, SLICE } from './pending-keys.js';
@@ -33,19 +35,11 @@ const NODES_REMOVING = 6;
 /** The same for a merge. */
 const NODES_MERGING = 2;
 const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
-/** Chunks free at the top with which one key can always be added where none is longer than this. */
+/** Chunks free at the top with which one key can always be added where none is longer than SHORT_KEY_BYTES. */
 const ROOM_CHUNKS = 10;
-const ROOM_KEY_BYTES = 500;
-const HALF_LEAF = LEAF_SLOTS >>> 1;
-
-/** Splits of the halves of leaves, once these have been split: each half takes half a leaf of keys before it is full. */
-function furtherSplits(insertions: number): number {
-  return Math.ceil(insertions / HALF_LEAF);
-}
-
-/** Splits behind the last key of the tree, where all but one key stay together, in a leaf that is as good as full. */
-function appendedSplits(insertions: number): number {
-  return 1 + Math.floor(insertions / (LEAF_SLOTS - 1));
+/** Free nodes that a batch with removals may need besides. */
+function nodesRemoving(removals: number): number {
+  return removals > 0 ? NODES_REMOVING : 0;
 }
 
 export class OrderedIndex extends IndexTree {
@@ -150,50 +144,86 @@ export class OrderedIndex extends IndexTree {
     else release(this.#control, L.CONTROL_INDEX_LOCK, L.CONTROL_INDEX_WAITERS);
   }
 
+  // Room --------------------------------------------------------------------------------------
+
   /**
-   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released.
-   * What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
+   * Makes sure that `insertions` keys can be added, and `removals` removed, or any number where none is added, without fail, until the lock is released: by memory at
+   * the end of the region. What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
    * @param keyBytes length of the longest key
-   * @returns false when there is no memory
+   * @returns false when there is no memory, or where keys are so long that has to be looked: then `reserveOneLocked` and `reserveEachLocked` may say yes
    */
-  reserveLocked(insertions: number, keyBytes: number): boolean {
+  reserveLocked(insertions: number, keyBytes: number, removals = 0): boolean {
     const { region } = this;
     const words = region.words;
-    // A separator is as long as the keys that it lies between, whatever the length of the one that comes.
-    const longest = keyBytes > words[REGION_INDEX_KEY_BYTES] ? keyBytes : words[REGION_INDEX_KEY_BYTES];
-    // The usual case, with some memory to spare: nothing to reckon.
     const hasRoom = (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length;
-    if (hasRoom && (insertions === 0 || (insertions === 1 && longest <= ROOM_KEY_BYTES))) return true;
-    if (insertions === 0) return this.#freeNodes() >= NODES_REMOVING || reserveTop(region, CHUNK_BYTES);
-    return this.#reserveSplits(this.#splitsAtMost(insertions), longest, false);
+    if (insertions === 0) return hasRoom || this.#reserveRemovals();
+    // A separator is as long as the keys that it lies between, whatever the length of the one that comes.
+    if (keyBytes > SHORT_KEY_BYTES || words[REGION_INDEX_KEY_BYTES] > SHORT_KEY_BYTES) return false;
+    if (insertions === 1) return hasRoom || this.#reserveTopFor(this.#nodesFor(1), 1);
+    const splits = this.#splitsAtMost(insertions);
+    const longest = Math.max(keyBytes, words[REGION_INDEX_KEY_BYTES]);
+    return this.#reserveTopFor(this.#nodesFor(splits) + nodesRemoving(removals), chunksFor(separatorBytes(longest), splits));
   }
 
-  /** The same for one key, where there is memory for just the separator that it takes. */
+  #reserveRemovals(): boolean {
+    if (this.#freeNodes() >= NODES_REMOVING || reserveTop(this.region, CHUNK_BYTES)) return true;
+    this.makeNodesLocked(NODES_REMOVING);
+    return this.#freeNodes() >= NODES_REMOVING;
+  }
+
+  /** Makes sure of what a repair may have used up though another thread counts on it: room for any key. */
+  replenishLocked(): void {
+    this.#reserveTopFor(this.#nodesFor(1), chunksFor(separatorBytes(KEY_BYTES_MAX), 1));
+  }
+
+  /** The same as `reserveLocked` for one key, wherever there is memory for the separator that it takes. */
   reserveOneLocked(probe: KeyProbe): boolean {
     if (this.reserveLocked(1, probe.length)) return true;
-    const nodes = this.#nodesFor(1);
+    let bytes = this.separatorBytesLocked(probe);
+    let nodes = this.#nodesFor(bytes === 0 ? 0 : 1);
+    if (this.#reserveTopFor(nodes, bytes === 0 ? 0 : chunksFor(bytes, 1))) return true;
+    // No memory to grow into: leaves that have lost keys can do with less. The key's own may be fuller then.
+    if (this.#compactFor(nodes) > 0) {
+      bytes = this.separatorBytesLocked(probe);
+      nodes = this.#nodesFor(bytes === 0 ? 0 : 1);
+    }
     this.makeNodesLocked(nodes);
-    return this.#freeNodes() >= nodes && this.hasSeparatorLocked(probe);
+    return this.#freeNodes() >= nodes && (bytes === 0 || hasBlock(this.region, bytes));
   }
 
   /**
-   * The same for some keys, each of which is looked for: most often few leaves are split.
-   * @param removals how many keys go meanwhile, at most
-   * @param keyBytes length of the longest key
+   * The same for the keys of a batch, each of which is looked for: most often few leaves are split.
+   * @param changes calls back with each key that is added, and each that is removed; is called twice
    */
-  reserveEachLocked(keys: Iterable<KeyProbe>, removals: number, keyBytes: number): boolean {
-    const leaves = new Map<number, number>();
-    let insertions = 0;
-    for (const probe of keys) {
-      const leaf = this.leafLocked(probe);
-      leaves.set(leaf, (leaves.get(leaf) ?? 0) + 1);
-      insertions++;
+  reserveEachLocked(changes: (visit: (probe: KeyProbe, isAdded: boolean) => void) => void): boolean {
+    const room = new BatchRoom(this, (leaf) => this.longestKeyLocked(leaf));
+    const look = (): void => changes((probe, isAdded) => room.note(this.leafLocked(probe), this.isLastLeaf, probe.length, isAdded));
+    look();
+    room.reckon();
+    if (this.#reserveRoom(room)) return true;
+    if (this.#compactFor(this.#nodesOf(room)) > 0) {
+      // Other leaves than those that were counted.
+      room.clear();
+      look();
+      room.reckon();
+      if (this.#reserveRoom(room)) return true;
     }
-    const { words } = this.region;
-    // Of two leaves that become one, that may be split.
-    let splits = removals + appendedSplits(insertions);
-    for (const [leaf, added] of leaves) if (countOf(words, leaf) + added > LEAF_SLOTS) splits += 1 + furtherSplits(added);
-    return this.#reserveSplits(Math.min(splits, this.#splitsAtMost(insertions)), keyBytes, true);
+    const nodes = this.#nodesOf(room);
+    if (!room.hasSeparators(nodes - this.#freeNodes())) return false;
+    this.makeNodesLocked(nodes);
+    return this.#freeNodes() >= nodes;
+  }
+
+  #reserveRoom(room: BatchRoom): boolean {
+    return this.#reserveTopFor(this.#nodesOf(room), room.separatorChunks());
+  }
+
+  #nodesOf({ splits, insertions, removals }: BatchRoom): number {
+    return this.#nodesFor(Math.min(splits, this.#splitsAtMost(insertions))) + nodesRemoving(removals);
+  }
+
+  #freeNodes(): number {
+    return this.region.words[REGION_INDEX_FREE_COUNT];
   }
 
   /** Every leaf may be full: as many split as there are leaves or keys, and some more. */
@@ -201,41 +231,25 @@ export class OrderedIndex extends IndexTree {
     return Math.min(insertions, this.region.words[REGION_INDEX_NODES] + furtherSplits(insertions) + appendedSplits(insertions));
   }
 
-  /** @param makesNodes whether nodes that are missing take chunks that are free in the middle */
-  #reserveSplits(splits: number, keyBytes: number, makesNodes: boolean): boolean {
-    const { region } = this;
-    const nodes = this.#nodesFor(splits);
-    const bytes = separatorBytes(Math.max(keyBytes, region.words[REGION_INDEX_KEY_BYTES]));
-    const separators = chunksFor(bytes, splits) * CHUNK_BYTES;
-    if (this.#reserveTopFor(nodes, separators)) return true;
-    // No memory to grow into: leaves that have lost keys can do with less, and separators may lie anywhere.
-    this.#compactFor(nodes);
-    if (this.#reserveTopFor(nodes, separators)) return true;
-    if (makesNodes) this.makeNodesLocked(nodes);
-    return this.#freeNodes() >= nodes && hasBlocks(region, bytes, splits);
-  }
-
-  #freeNodes(): number {
-    return this.region.words[REGION_INDEX_FREE_COUNT];
-  }
-
-  /** Merges thin leaves for nodes that are missing. */
-  #compactFor(nodes: number): void {
+  /** Merges thin leaves for nodes that are missing. @returns how many went */
+  #compactFor(nodes: number): number {
     const missing = nodes - this.#freeNodes();
-    if (missing > 0 && (this.#freeNodes() >= NODES_MERGING || reserveTop(this.region, CHUNK_BYTES))) this.compactLocked(missing);
+    if (missing <= 0 || (this.#freeNodes() < NODES_MERGING && !reserveTop(this.region, CHUNK_BYTES))) return 0;
+    return this.compactLocked(missing);
   }
 
   /** Nodes that so many splits of leaves take at most, and those of inner nodes that are more than half full: each may be split for one leaf. */
   #nodesFor(splits: number): number {
     const { words } = this.region;
     const levels = levelOf(words, rootOf(this.region) * 2) + 2;
-    const crowded = splits <= 1 ? 0 : Math.min(splits * levels, Math.ceil((2 * words[REGION_INDEX_NODES]) / INNER_SLOTS));
+    if (splits <= 1) return splits + levels * NODES_PER_LEVEL;
+    const crowded = Math.min(splits * levels, Math.ceil((2 * words[REGION_INDEX_NODES]) / INNER_SLOTS));
     return splits + crowded + Math.ceil((2 * splits) / INNER_SLOTS) + levels * NODES_PER_LEVEL;
   }
 
-  /** @param separators bytes for these */
-  #reserveTopFor(nodes: number, separators: number): boolean {
-    return reserveTop(this.region, Math.ceil(Math.max(0, nodes - this.#freeNodes()) / NODES_PER_CHUNK) * CHUNK_BYTES + separators);
+  #reserveTopFor(nodes: number, separatorChunks: number): boolean {
+    const missing = nodes - this.#freeNodes();
+    return reserveTop(this.region, ((missing > 0 ? Math.ceil(missing / NODES_PER_CHUNK) : 0) + separatorChunks) * CHUNK_BYTES);
   }
 
   /** Puts a key that has waited into the index. @returns false when a node has to be split and there is no memory; nothing has changed then */

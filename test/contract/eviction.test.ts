@@ -211,6 +211,19 @@ void t.test('regression: at the cap batches of new keys were refused though othe
   await db.close();
 });
 
+void t.test('one long key, which has gone, makes batches of short ones reserve no more than before', async (t) => {
+  const db = await open(tempFolder(t), { shards: 4, durability: 'memory', maxMemoryBytes: 16 * 1024 * 1024 });
+  const long = 'L'.repeat(60_000);
+  await db.put(long, 'v');
+  await db.del(long);
+  for (let i = 0; i < 60; i++)
+    await db.batch(Array.from({ length: 500 }, (_, j) => ({ type: 'put', key: `k${(j * 7919 + i) % 500}/${i}`, value: 'v'.repeat(20) })));
+  t.equal(db.size, 30_000);
+  for (let i = 0; i < 10_000; i++) await db.put(`z${i}`, 'v'.repeat(20));
+  t.ok(db.stats().memory.totalBytes < 12 * 1024 * 1024, `${db.stats().memory.totalBytes} bytes`);
+  await db.close();
+});
+
 void t.test('what no eviction would make room for evicts nothing; what might ends soon', async (t) => {
   const options: OpenOptions = { shards: 4, durability: 'memory', eviction: 'ttl', maxMemoryBytes: 8 * 1024 * 1024, ringBytes: 65_536 };
   const db = await open(tempFolder(t), options);
