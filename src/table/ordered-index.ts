@@ -37,6 +37,7 @@ const NODES_MERGING = 2;
 const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 /** Chunks free at the top with which one key can always be added where none is longer than SHORT_KEY_BYTES. */
 const ROOM_CHUNKS = 10;
+
 /** Free nodes that a batch with removals may need besides. */
 function nodesRemoving(removals: number): number {
   return removals > 0 ? NODES_REMOVING : 0;
@@ -150,7 +151,7 @@ export class OrderedIndex extends IndexTree {
    * Makes sure that `insertions` keys can be added, and `removals` removed, or any number where none is added, without fail, until the lock is released: by memory at
    * the end of the region. What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
    * @param keyBytes length of the longest key
-   * @returns false when there is no memory, or where keys are so long that has to be looked: then `reserveOneLocked` and `reserveEachLocked` may say yes
+   * @returns false when there is no memory, or where keys are so long that each has to be looked for: then `reserveOneLocked` and `reserveEachLocked` may say yes
    */
   reserveLocked(insertions: number, keyBytes: number, removals = 0): boolean {
     const { region } = this;
