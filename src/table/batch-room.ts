@@ -2,20 +2,18 @@
  * What a batch takes of the ordered index at most: reckoned from the leaves that its keys belong to (ordered-index.ts).
  *
  * A leaf is split when it is full, into two halves, and a half when half a leaf of keys has come to it. Behind the last key of the tree all but one key stay together instead, in a
- * leaf that is as good as full. A leaf that loses keys is merged with a neighbour when a quarter is left, and what has become of the two may be split again. The separator of
+ * leaf that is as good as full. A leaf that loses keys is merged with a neighbour when less than a quarter is left, and what has become of the two may be split again. The separator of
  * a split is no longer than the longest key of the leaf; of leaves that may be merged, which are not known, than the longest that was ever in the index.
  */
 
-import { CHUNK_BYTES, REGION_FREE_CHUNKS, REGION_INDEX_KEY_BYTES, type Region } from '../memory/region.js';
+import { REGION_FREE_CHUNKS, REGION_INDEX_KEY_BYTES, type Region } from '../memory/region.js';
 import { blocksFree, chunksFor, hasBlocks } from '../memory/slabs.js';
-import { LEAF_SLOTS, NODE_BYTES, NODE_CLASS, countOf } from './index-node.js';
+import { LEAF_SLOTS, MERGE_BELOW, NODES_PER_CHUNK, NODE_CLASS, countOf } from './index-node.js';
 import { separatorBytes } from './separator.js';
 
 /** Keys up to this length are short: their separators are reckoned as if all were as long as the longest of them. */
 export const SHORT_KEY_BYTES = 500;
 const HALF_LEAF = LEAF_SLOTS >>> 1;
-const QUARTER_LEAF = LEAF_SLOTS >>> 2;
-const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 
 /** Splits of the halves of leaves, once these have been split. */
 export function furtherSplits(insertions: number): number {
@@ -86,14 +84,14 @@ export class BatchRoom {
       const { added, removed, longest, isLast } = change;
       const count = countOf(words, leaf);
       if (longest > longestAdded) longestAdded = longest;
-      again += count - removed <= QUARTER_LEAF ? removed : Math.ceil(removed / QUARTER_LEAF);
+      again += count - removed <= MERGE_BELOW ? removed : Math.ceil(removed / MERGE_BELOW);
       if (added === 0 || count + added <= LEAF_SLOTS) continue;
       const appended = isLast ? appendedSplits(added) : 0;
       this.#add(1 + furtherSplits(added) + appended, longest, leaf);
     }
     if (this.removals === 0) return;
-    // The last leaf may be another one by then.
-    const merged = Math.min(again + appendedSplits(this.insertions), this.insertions);
+    // A leaf that was merged may take keys that were counted for two leaves with room, and be split more than once; and the last leaf may be another one by then.
+    const merged = Math.min(again + furtherSplits(this.insertions) + appendedSplits(this.insertions), this.insertions);
     this.#addLengths(merged, Math.max(longestAdded, words[REGION_INDEX_KEY_BYTES]));
   }
 

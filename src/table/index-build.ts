@@ -21,7 +21,7 @@ import {
   LEAF_INTENT,
   LEAF_SLOTS,
   LEVELS_MAX,
-  NODE_BYTES,
+  NODES_PER_CHUNK,
   NODE_FIRST_CHILD,
   NODE_PREFIX,
   SLOT_CHILD,
@@ -54,7 +54,6 @@ const LEAF_FILL = LEAF_SLOTS - 8;
 const INNER_FILL = INNER_SLOTS - 6;
 /** Nodes that a task takes at once. */
 const NODES_AT_ONCE = 32;
-const NODES_A_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 
 /** The keys of one leaf. */
 class LeafKeys {
@@ -166,7 +165,7 @@ function beginning(shards: readonly Shard[], before: Key, { unit, shard }: Key):
 
 /** Makes sure that so many nodes can be taken. */
 function reserveNodes(region: Region, count: number): boolean {
-  return reserveTop(region, Math.ceil(count / NODES_A_CHUNK + 1) * CHUNK_BYTES);
+  return reserveTop(region, Math.ceil(count / NODES_PER_CHUNK + 1) * CHUNK_BYTES);
 }
 
 /** Takes nodes for the next leaves, from `from` on. They are outside of the tree. */

@@ -20,7 +20,7 @@
  * back, counts REGION_INDEX_REPAIRS up, and readers compare that as well.
  */
 
-import { REGION_INDEX_ROOT, type Region } from '../memory/region.js';
+import { CHUNK_BYTES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { classOf } from '../memory/slabs.js';
 import { fragment4 } from './key-fragment.js';
 import { bytesTurned, compareKeys, type KeyProbe } from './key-probe.js';
@@ -41,6 +41,9 @@ export const SLOT_CHILD = 2;
 const NODE_WORDS = NODE_BYTES / 4;
 export const LEAF_SLOTS = (NODE_WORDS - NODE_HEADER_WORDS) / LEAF_SLOT_WORDS;
 export const INNER_SLOTS = Math.floor((NODE_WORDS - NODE_HEADER_WORDS) / INNER_SLOT_WORDS);
+/** A leaf with fewer slots in use is merged with a neighbour if both fit well into one. */
+export const MERGE_BELOW = LEAF_SLOTS >>> 2;
+export const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 
 /** In a leaf: what is being done to it, or 0; see `insertIntent`. A leaf has no first child. */
 export const LEAF_INTENT = 3;

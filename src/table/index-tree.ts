@@ -28,6 +28,7 @@ import {
   LEAF_INTENT,
   LEAF_SLOTS,
   LEAF_SLOT_WORDS,
+  MERGE_BELOW,
   NODE_BYTES,
   NODE_CLASS,
   NODE_FIRST_CHILD,
@@ -51,8 +52,7 @@ import { IndexWay, NO_FENCE } from './index-way.js';
 import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
 
-/** A leaf with fewer slots is merged with a neighbour if both fit well into one. */
-const MERGE_BELOW = LEAF_SLOTS >>> 2;
+/** Slots of a leaf that two are merged into. */
 const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
 /** Inner nodes above the leaves that one call of `compactLocked` looks under, and leaves that it takes away, at most: some tenths of a millisecond. */
 const COMPACTED_PARENTS = 32;

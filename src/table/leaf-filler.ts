@@ -128,6 +128,7 @@ export class LeafFiller {
     return storeSeparator(this.region, this.entryWords(shard, entry), entry + ENTRY_HEADER_WORDS, shared + 1);
   }
 
+  /** Length of the longest key of a leaf. */
   longestKey(leaf: number): number {
     const words = this.region.words;
     let longest = 0;

@@ -22,7 +22,7 @@ import {
 } from '../memory/region.js';
 import { chunksFor, hasBlock } from '../memory/slabs.js';
 import { SHORT_KEY_BYTES, BatchRoom, appendedSplits, furtherSplits } from './batch-room.js';
-import { INNER_SLOTS, NODE_BYTES, levelOf, rootOf } from './index-node.js';
+import { INNER_SLOTS, NODES_PER_CHUNK, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
 import { PendingKeys, SLICE } from './pending-keys.js';
@@ -34,7 +34,6 @@ const NODES_PER_LEVEL = 3;
 const NODES_REMOVING = 6;
 /** The same for a merge. */
 const NODES_MERGING = 2;
-const NODES_PER_CHUNK = Math.floor(CHUNK_BYTES / NODE_BYTES);
 /** Chunks free at the top with which one key can always be added where none is longer than SHORT_KEY_BYTES. */
 const ROOM_CHUNKS = 10;
 

@@ -311,6 +311,44 @@ void t.test('regression: leaves that were merged for their nodes were counted as
   t.equal(checkTree(core), 11 * 124 - 790 + 200);
 });
 
+void t.test('regression: leaves that removals merge were reckoned to split once where they split twice', async (t) => {
+  const core = emptyCore(1);
+  const index = indexOf(core);
+  const { region } = index;
+  const key = (leaf: number, i: number): string => `${ordinal(leaf >> 1)}${'ab'[leaf & 1]}${'x'.repeat(300)}${ordinal(i)}`;
+  // Twelve pairs, of 63 and 31 keys: a removal makes one leaf of 93 of each, in which 97 keys that come to its end make two more.
+  for (let leaf = 0; leaf < 25; leaf++) for (let i = 0; i < 124; i++) put(core, key(leaf, 2 * i));
+  index.settle();
+  const fresh: string[] = [];
+  const doomed: string[] = [];
+  for (let leaf = 0; leaf < 24; leaf += 2) {
+    for (let i = 0; i < 61; i++) del(core, key(leaf, 2 * i));
+    for (let i = 31; i < 124; i++) del(core, key(leaf + 1, 2 * i));
+    doomed.push(key(leaf + 1, 0));
+    for (let i = 0; i < 3; i++) fresh.push(key(leaf, 241 + 2 * i));
+    for (let i = 0; i < 94; i++) fresh.push(key(leaf + 1, 2 * i + 61));
+  }
+  const units = putWithoutIndex(core, fresh);
+  const long = classOf(316);
+  const held = Array.from({ length: 60 }, () => allocate(region, 320, long));
+  const pool = new NodePool(region);
+  const nodes = takeNodes(pool, 150);
+  cap(core);
+  takeAll(region);
+  const blocks = takeBlocks(region).get(long) ?? [];
+  blocks.push(...held.slice(2));
+  for (const node of nodes) pool.give(node);
+  // No more than it says that it takes.
+  const changes = changesOf(fresh, doomed);
+  let isEnough = index.reserveEachLocked(changes);
+  for (; !isEnough && blocks.length > 0; isEnough = index.reserveEachLocked(changes)) free(region, blocks.pop() ?? 0, long);
+  t.ok(isEnough);
+  for (const name of doomed) index.removeLocked(probeOf(name));
+  for (const [name, unit] of units) index.setLocked(probeOf(name), 0, unit);
+  index.unlock();
+  t.equal(checkTree(core), 12 * 93 + 124 + fresh.length);
+});
+
 void t.test('regression: a removal gave back the slab whose blocks had been counted for separators', async (t) => {
   for (const way of ['end', 'each']) {
     const core = emptyCore(1);
