@@ -161,7 +161,7 @@ export class BatchWriter {
   #reserveIndexLocked(batch: EncodedBatch, index: OrderedIndex): boolean {
     let puts = 0;
     for (let i = 0; i < batch.count; i++) if (batch.typeOf(i) === R.OPERATION_PUT) puts++;
-    if (index.reserveLocked(puts, batch.keyBytesMax, batch.count - puts)) return true;
+    if (index.reserveLocked(puts, batch.keyBytesMax)) return true;
     // Not for every put, then: for those of new keys, and as many as the batch deletes and may put again.
     const { scratch, shards, shardMask } = this.#core;
     const probe = KeyProbe.ofScratch(scratch);

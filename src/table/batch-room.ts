@@ -1,9 +1,10 @@
 /**
  * What a batch takes of the ordered index at most: reckoned from the leaves that its keys belong to (ordered-index.ts).
  *
- * A leaf is split when it is full, into two halves, and a half when half a leaf of keys has come to it. Behind the last key of the tree all but one key stay together instead, in a
- * leaf that is as good as full. A leaf that loses keys is merged with a neighbour when less than a quarter is left, and what has become of the two may be split again. The separator of
- * a split is no longer than the longest key of the leaf; of leaves that may be merged, which are not known, than the longest that was ever in the index.
+ * A leaf is split when it is full, into two halves, and a half when half a leaf of keys has come to it. Behind the last key of the tree all but one key stay together instead, in a leaf
+ * that takes one key more and is halved for the next: h halvings and p such splits take three keys, h - 1 half leaves and p - 1 leaves of keys at least, so one split, and one for each half leaf of keys
+ * begun, are enough for that, too. A leaf that loses keys is merged with a neighbour when less than a quarter is left, into one that is three quarters full at most, and that may be split
+ * although both had room. The separator of a split is no longer than the longest key of the leaf; of leaves that may be merged, which are not known, than the longest that was ever in the index.
  */
 
 import { REGION_FREE_CHUNKS, REGION_INDEX_KEY_BYTES, type Region } from '../memory/region.js';
@@ -20,17 +21,11 @@ export function furtherSplits(insertions: number): number {
   return Math.ceil(insertions / HALF_LEAF);
 }
 
-/** Splits behind the last key of the tree. */
-export function appendedSplits(insertions: number): number {
-  return 1 + Math.floor(insertions / (LEAF_SLOTS - 1));
-}
-
 /** What comes to a leaf and leaves it, and its longest key as far as that is known. */
 interface LeafChange {
   added: number;
   removed: number;
   longest: number;
-  isLast: boolean;
 }
 
 export class BatchRoom {
@@ -54,10 +49,10 @@ export class BatchRoom {
   ) {}
 
   /** @param leaf where the key is, or belongs */
-  note(leaf: number, isLast: boolean, keyBytes: number, isAdded: boolean): void {
+  note(leaf: number, keyBytes: number, isAdded: boolean): void {
     let change = this.#leaves.get(leaf);
     if (change === undefined) {
-      change = { added: 0, removed: 0, longest: 0, isLast };
+      change = { added: 0, removed: 0, longest: 0 };
       this.#leaves.set(leaf, change);
     }
     if (!isAdded) {
@@ -81,17 +76,16 @@ export class BatchRoom {
     let longestAdded = 0;
     let again = 0;
     for (const [leaf, change] of this.#leaves) {
-      const { added, removed, longest, isLast } = change;
+      const { added, removed, longest } = change;
       const count = countOf(words, leaf);
       if (longest > longestAdded) longestAdded = longest;
       again += count - removed <= MERGE_BELOW ? removed : Math.ceil(removed / MERGE_BELOW);
       if (added === 0 || count + added <= LEAF_SLOTS) continue;
-      const appended = isLast ? appendedSplits(added) : 0;
-      this.#add(1 + furtherSplits(added) + appended, longest, leaf);
+      this.#add(1 + furtherSplits(added), longest, leaf);
     }
     if (this.removals === 0) return;
-    // A leaf that was merged may take keys that were counted for two leaves with room, and be split more than once; and the last leaf may be another one by then.
-    const merged = Math.min(again + furtherSplits(this.insertions) + appendedSplits(this.insertions), this.insertions);
+    // A leaf that was merged may take keys that were counted for two leaves with room, and be split more than once.
+    const merged = Math.min(again + furtherSplits(this.insertions), this.insertions);
     this.#addLengths(merged, Math.max(longestAdded, words[REGION_INDEX_KEY_BYTES]));
   }
 

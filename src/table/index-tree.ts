@@ -129,11 +129,6 @@ export class IndexTree {
     return this.#way.descend(probe, false);
   }
 
-  /** Whether the leaf that was looked for last is the last of the tree. */
-  get isLastLeaf(): boolean {
-    return this.#way.isLast;
-  }
-
   /** Length of the longest key of a leaf. */
   longestKeyLocked(leaf: number): number {
     return this.#leaves.longestKey(leaf);

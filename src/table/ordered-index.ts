@@ -21,14 +21,14 @@ import {
   type Region,
 } from '../memory/region.js';
 import { chunksFor, hasBlock } from '../memory/slabs.js';
-import { SHORT_KEY_BYTES, BatchRoom, appendedSplits, furtherSplits } from './batch-room.js';
+import { SHORT_KEY_BYTES, BatchRoom, furtherSplits } from './batch-room.js';
 import { INNER_SLOTS, NODES_PER_CHUNK, levelOf, rootOf } from './index-node.js';
 import { IndexTree } from './index-tree.js';
 import type { KeyProbe } from './key-probe.js';
 import { PendingKeys, SLICE } from './pending-keys.js';
 import { separatorBytes } from './separator.js';
 
-/** Nodes that a split takes at once; a change may split one node of every level, and the root once more. */
+/** Nodes that a split takes at once; a change may split one node of every level, and the root once more. What is left of them when no split is under way is enough for a removal. */
 const NODES_PER_LEVEL = 3;
 /** Free nodes that a removal may need at once; it gives back as many. */
 const NODES_REMOVING = 6;
@@ -36,11 +36,6 @@ const NODES_REMOVING = 6;
 const NODES_MERGING = 2;
 /** Chunks free at the top with which one key can always be added where none is longer than SHORT_KEY_BYTES. */
 const ROOM_CHUNKS = 10;
-
-/** Free nodes that a batch with removals may need besides. */
-function nodesRemoving(removals: number): number {
-  return removals > 0 ? NODES_REMOVING : 0;
-}
 
 export class OrderedIndex extends IndexTree {
   /** New keys that wait to be put into the index. */
@@ -147,12 +142,12 @@ export class OrderedIndex extends IndexTree {
   // Room --------------------------------------------------------------------------------------
 
   /**
-   * Makes sure that `insertions` keys can be added, and `removals` removed, or any number where none is added, without fail, until the lock is released: by memory at
-   * the end of the region. What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
+   * Makes sure that `insertions` keys can be added, and any number removed or led elsewhere, without fail, until the lock is released: by memory at the end of the region.
+   * What is made sure of stays with the index, so at the store's memory cap, where keys can no longer be added, they can still be removed.
    * @param keyBytes length of the longest key
    * @returns false when there is no memory, or where keys are so long that each has to be looked for: then `reserveOneLocked` and `reserveEachLocked` may say yes
    */
-  reserveLocked(insertions: number, keyBytes: number, removals = 0): boolean {
+  reserveLocked(insertions: number, keyBytes: number): boolean {
     const { region } = this;
     const words = region.words;
     const hasRoom = (words[REGION_TOP] + ROOM_CHUNKS) * CHUNK_BYTES <= region.bytes.length;
@@ -162,7 +157,7 @@ export class OrderedIndex extends IndexTree {
     if (insertions === 1) return hasRoom || this.#reserveTopFor(this.#nodesFor(1), 1);
     const splits = this.#splitsAtMost(insertions);
     const longest = Math.max(keyBytes, words[REGION_INDEX_KEY_BYTES]);
-    return this.#reserveTopFor(this.#nodesFor(splits) + nodesRemoving(removals), chunksFor(separatorBytes(longest), splits));
+    return this.#reserveTopFor(this.#nodesFor(splits), chunksFor(separatorBytes(longest), splits));
   }
 
   #reserveRemovals(): boolean {
@@ -197,7 +192,7 @@ export class OrderedIndex extends IndexTree {
    */
   reserveEachLocked(changes: (visit: (probe: KeyProbe, isAdded: boolean) => void) => void): boolean {
     const room = new BatchRoom(this, (leaf) => this.longestKeyLocked(leaf));
-    const look = (): void => changes((probe, isAdded) => room.note(this.leafLocked(probe), this.isLastLeaf, probe.length, isAdded));
+    const look = (): void => changes((probe, isAdded) => room.note(this.leafLocked(probe), probe.length, isAdded));
     look();
     room.reckon();
     if (this.#reserveRoom(room)) return true;
@@ -218,17 +213,17 @@ export class OrderedIndex extends IndexTree {
     return this.#reserveTopFor(this.#nodesOf(room), room.separatorChunks());
   }
 
-  #nodesOf({ splits, insertions, removals }: BatchRoom): number {
-    return this.#nodesFor(Math.min(splits, this.#splitsAtMost(insertions))) + nodesRemoving(removals);
+  #nodesOf({ splits, insertions }: BatchRoom): number {
+    return this.#nodesFor(Math.min(splits, this.#splitsAtMost(insertions)));
   }
 
   #freeNodes(): number {
     return this.region.words[REGION_INDEX_FREE_COUNT];
   }
 
-  /** Every leaf may be full: as many split as there are leaves or keys, and some more. */
+  /** Every leaf may be full: as many split as there are leaves or keys, and some more (batch-room.ts). */
   #splitsAtMost(insertions: number): number {
-    return Math.min(insertions, this.region.words[REGION_INDEX_NODES] + furtherSplits(insertions) + appendedSplits(insertions));
+    return Math.min(insertions, this.region.words[REGION_INDEX_NODES] + furtherSplits(insertions));
   }
 
   /** Merges thin leaves for nodes that are missing. @returns how many went */

@@ -222,7 +222,7 @@ void t.test('what is made sure of for a batch suffices, at the cap, with keys of
     const chunks = draw(2) === 0 ? takeAll(region) : shuffle(takeAll(region));
     const changes = changesOf(fresh, doomed);
     const isReserved = (): boolean => {
-      if (index.reserveLocked(fresh.size, bytes, doomed.length)) outcomes.end++;
+      if (index.reserveLocked(fresh.size, bytes)) outcomes.end++;
       else if (index.reserveEachLocked(changes)) outcomes.each++;
       else return false;
       return true;
@@ -312,41 +312,113 @@ void t.test('regression: leaves that were merged for their nodes were counted as
 });
 
 void t.test('regression: leaves that removals merge were reckoned to split once where they split twice', async (t) => {
-  const core = emptyCore(1);
-  const index = indexOf(core);
-  const { region } = index;
-  const key = (leaf: number, i: number): string => `${ordinal(leaf >> 1)}${'ab'[leaf & 1]}${'x'.repeat(300)}${ordinal(i)}`;
-  // Twelve pairs, of 63 and 31 keys: a removal makes one leaf of 93 of each, in which 97 keys that come to its end make two more.
-  for (let leaf = 0; leaf < 25; leaf++) for (let i = 0; i < 124; i++) put(core, key(leaf, 2 * i));
-  index.settle();
-  const fresh: string[] = [];
-  const doomed: string[] = [];
-  for (let leaf = 0; leaf < 24; leaf += 2) {
-    for (let i = 0; i < 61; i++) del(core, key(leaf, 2 * i));
-    for (let i = 31; i < 124; i++) del(core, key(leaf + 1, 2 * i));
-    doomed.push(key(leaf + 1, 0));
-    for (let i = 0; i < 3; i++) fresh.push(key(leaf, 241 + 2 * i));
-    for (let i = 0; i < 94; i++) fresh.push(key(leaf + 1, 2 * i + 61));
+  // Keys that come to the ends of the two leaves of a pair: 97 make two more leaves of the merged one, 34 make one.
+  for (const [pairs, toFirst, toSecond] of [
+    [12, 3, 94],
+    [20, 3, 31],
+  ]) {
+    const core = emptyCore(1);
+    const index = indexOf(core);
+    const { region } = index;
+    const key = (leaf: number, i: number): string => `${ordinal(leaf >> 1)}${'ab'[leaf & 1]}${'x'.repeat(300)}${ordinal(i)}`;
+    for (let leaf = 0; leaf <= 2 * pairs; leaf++) for (let i = 0; i < 124; i++) put(core, key(leaf, 2 * i));
+    index.settle();
+    const fresh: string[] = [];
+    const doomed: string[] = [];
+    // Leaves of 63 and 31 keys: a removal makes one of 93 of them.
+    for (let leaf = 0; leaf < 2 * pairs; leaf += 2) {
+      for (let i = 0; i < 61; i++) del(core, key(leaf, 2 * i));
+      for (let i = 31; i < 124; i++) del(core, key(leaf + 1, 2 * i));
+      doomed.push(key(leaf + 1, 0));
+      for (let i = 0; i < toFirst; i++) fresh.push(key(leaf, 241 + 2 * i));
+      for (let i = 0; i < toSecond; i++) fresh.push(key(leaf + 1, 2 * i + 61));
+    }
+    const units = putWithoutIndex(core, fresh);
+    const long = classOf(316);
+    const held = Array.from({ length: 110 }, () => allocate(region, 320, long));
+    const pool = new NodePool(region);
+    const nodes = takeNodes(pool, 150);
+    cap(core);
+    takeAll(region);
+    takeBlocks(region);
+    for (const node of nodes) pool.give(node);
+    // No more than it says that it takes; of each slab more blocks stay in use than are given back.
+    const perSlab = Math.floor((CHUNK_BYTES - 32) / 320);
+    const blocks = [...held.slice(0, 28), ...held.slice(perSlab, perSlab + 28)];
+    const changes = changesOf(fresh, doomed);
+    let isEnough = index.reserveEachLocked(changes);
+    for (; !isEnough && blocks.length > 0; isEnough = index.reserveEachLocked(changes)) free(region, blocks.shift() ?? 0, long);
+    t.ok(isEnough);
+    for (const name of doomed) index.removeLocked(probeOf(name));
+    for (const [name, unit] of units) index.setLocked(probeOf(name), 0, unit);
+    index.unlock();
+    t.equal(checkTree(core), pairs * 93 + 124 + fresh.length);
   }
-  const units = putWithoutIndex(core, fresh);
-  const long = classOf(316);
-  const held = Array.from({ length: 60 }, () => allocate(region, 320, long));
-  const pool = new NodePool(region);
-  const nodes = takeNodes(pool, 150);
-  cap(core);
-  takeAll(region);
-  const blocks = takeBlocks(region).get(long) ?? [];
-  blocks.push(...held.slice(2));
-  for (const node of nodes) pool.give(node);
-  // No more than it says that it takes.
-  const changes = changesOf(fresh, doomed);
-  let isEnough = index.reserveEachLocked(changes);
-  for (; !isEnough && blocks.length > 0; isEnough = index.reserveEachLocked(changes)) free(region, blocks.pop() ?? 0, long);
-  t.ok(isEnough);
-  for (const name of doomed) index.removeLocked(probeOf(name));
-  for (const [name, unit] of units) index.setLocked(probeOf(name), 0, unit);
-  index.unlock();
-  t.equal(checkTree(core), 12 * 93 + 124 + fresh.length);
+});
+
+/** A tree whose leaves are full, with a key that is behind the first of each; `count` leaves. */
+function fullLeaves(count: number): { core: Core; between: string[] } {
+  const core = emptyCore(1);
+  const between: string[] = [];
+  for (let i = 0; i < count * (N.LEAF_SLOTS - 1) + 1; i++) {
+    put(core, ordinal(i));
+    if (i % (N.LEAF_SLOTS - 1) === 3 && between.length < count) between.push(`${ordinal(i)}/2`);
+  }
+  for (const key of between) put(core, key.slice(0, -1));
+  indexOf(core).settle();
+  return { core, between };
+}
+
+void t.test('one key that splits a leaf and the nodes above it: with few free nodes it is refused, and never fails', async (t) => {
+  const outcomes: string[] = [];
+  for (let given = 0; given < 16; given++) {
+    const { core, between } = fullLeaves(N.INNER_SLOTS - 1);
+    const { region } = indexOf(core);
+    t.equal(N.countOf(region.words, region.words[REGION_INDEX_ROOT] * 2), N.INNER_SLOTS - 1);
+    const pool = new NodePool(region);
+    const nodes = takeNodes(pool, 20);
+    cap(core);
+    takeAll(region);
+    for (const node of nodes.slice(0, given)) pool.give(node);
+    try {
+      put(core, between[40]);
+      outcomes.push('put');
+    } catch (error) {
+      t.match(error, { message: /^no memory/ });
+      outcomes.push('refused');
+    }
+    checkTree(core);
+  }
+  t.ok(outcomes[0] === 'refused' && outcomes[15] === 'put', outcomes.join());
+});
+
+void t.test('a batch that finds nodes and separators in the middle of the index does not count a chunk for both', async (t) => {
+  const outcomes = { enough: 0, refused: 0 };
+  for (let freeChunks = 0; freeChunks < 12; freeChunks++) {
+    for (const nodeBlocks of [0, 10, 16, 20, 24, 40]) {
+      const { core, between } = fullLeaves(20);
+      const index = indexOf(core);
+      const { region } = index;
+      const fresh = between.slice(4, 8);
+      const units = putWithoutIndex(core, fresh);
+      const pool = new NodePool(region);
+      const nodes = takeNodes(pool, 60);
+      reserveTop(region, 40 * CHUNK_BYTES);
+      cap(core);
+      const chunks = takeAll(region);
+      takeBlocks(region);
+      // Of a slab some nodes stay, and no two chunks lie side by side.
+      for (const node of nodes.slice(1, 1 + nodeBlocks)) free(region, node >>> 1, N.NODE_CLASS);
+      for (const chunk of chunks.filter((_, i) => i % 2 === 1).slice(0, freeChunks)) giveChunks(region, chunk, 1);
+      if (index.reserveEachLocked(changesOf(fresh))) {
+        outcomes.enough++;
+        for (const [key, unit] of units) index.setLocked(probeOf(key), 0, unit);
+      } else outcomes.refused++;
+      index.unlock();
+      checkTree(core);
+    }
+  }
+  t.ok(outcomes.enough > 10 && outcomes.refused > 10, JSON.stringify(outcomes));
 });
 
 void t.test('regression: a removal gave back the slab whose blocks had been counted for separators', async (t) => {
@@ -372,7 +444,7 @@ void t.test('regression: a removal gave back the slab whose blocks had been coun
     takeAll(region);
     takeBlocks(region, classOf(312));
     for (const node of nodes) pool.give(node);
-    const isReserved = way === 'end' ? index.reserveLocked(2, 306, 1) : index.reserveEachLocked(changesOf(fresh, [doomed]));
+    const isReserved = way === 'end' ? index.reserveLocked(2, 306) : index.reserveEachLocked(changesOf(fresh, [doomed]));
     t.notOk(isReserved, 'its only block in use is that of a separator that goes');
     // And it was right to say so.
     index.removeLocked(probeOf(doomed));
