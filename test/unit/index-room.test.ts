@@ -19,6 +19,7 @@ import {
   REGION_SLABS,
 } from '../../src/memory/region.js';
 import { CLASS_BYTES, CLASS_COUNT, allocate, chunksFor, classOf, free, hasBlocks, slabOf } from '../../src/memory/slabs.js';
+import { BatchRoom } from '../../src/table/batch-room.js';
 import { ENTRY_HEADER_WORDS } from '../../src/table/entry.js';
 import * as N from '../../src/table/index-node.js';
 import { buildLeaves, buildTree } from '../../src/table/index-build.js';
@@ -356,23 +357,25 @@ void t.test('regression: leaves that removals merge were reckoned to split once 
   }
 });
 
-/** A tree whose leaves are full, with a key that is behind the first of each; `count` leaves. */
-function fullLeaves(count: number): { core: Core; between: string[] } {
+/**
+ * A tree whose leaves are full, but for the last, and keys of which each splits another one.
+ * @param apart so much longer than those of the leaf before are the separators of what a leaf is split into
+ */
+function fullLeaves(count: number, apart: number): { core: Core; between: string[] } {
   const core = emptyCore(1);
-  const between: string[] = [];
-  for (let i = 0; i < count * (N.LEAF_SLOTS - 1) + 1; i++) {
-    put(core, ordinal(i));
-    if (i % (N.LEAF_SLOTS - 1) === 3 && between.length < count) between.push(`${ordinal(i)}/2`);
-  }
-  for (const key of between) put(core, key.slice(0, -1));
+  const name = (leaf: number, i: number): string => `${ordinal(leaf)}${'x'.repeat(leaf * apart)}${ordinal(i)}`;
+  for (let leaf = 0; leaf < count; leaf++) for (let i = 0; i < N.LEAF_SLOTS - 1; i++) put(core, name(leaf, i));
+  put(core, name(count, 0));
   indexOf(core).settle();
-  return { core, between };
+  for (let leaf = 0; leaf < count; leaf++) put(core, `${name(leaf, 3)}/`);
+  indexOf(core).settle();
+  return { core, between: Array.from({ length: count }, (_, leaf) => `${name(leaf, 3)}/2`) };
 }
 
 void t.test('one key that splits a leaf and the nodes above it: with few free nodes it is refused, and never fails', async (t) => {
   const outcomes: string[] = [];
   for (let given = 0; given < 16; given++) {
-    const { core, between } = fullLeaves(N.INNER_SLOTS - 1);
+    const { core, between } = fullLeaves(N.INNER_SLOTS - 1, 0);
     const { region } = indexOf(core);
     t.equal(N.countOf(region.words, region.words[REGION_INDEX_ROOT] * 2), N.INNER_SLOTS - 1);
     const pool = new NodePool(region);
@@ -392,11 +395,36 @@ void t.test('one key that splits a leaf and the nodes above it: with few free no
   t.ok(outcomes[0] === 'refused' && outcomes[15] === 'put', outcomes.join());
 });
 
+void t.test('chunks that nodes are made of are none for separators', async (t) => {
+  const { core, between } = fullLeaves(4, 0);
+  const index = indexOf(core);
+  const { region } = index;
+  const room = new BatchRoom(index, () => t.fail('no key is long') as never);
+  index.lock();
+  room.note(index.leafLocked(probeOf(between[1])), between[1].length, true);
+  room.reckon();
+  takeNodes(new NodePool(region), 0);
+  reserveTop(region, 40 * CHUNK_BYTES);
+  cap(core);
+  const chunks = takeAll(region).filter((_, i) => i % 2 === 1);
+  takeBlocks(region);
+  for (let freeChunks = 0; freeChunks < 8; freeChunks++) {
+    for (const nodes of [0, 1, 16, 17, 48])
+      t.equal(
+        room.hasSeparators(nodes),
+        freeChunks - Math.ceil(nodes / N.NODES_PER_CHUNK) >= room.splits,
+        `${freeChunks} chunks, ${nodes} nodes`,
+      );
+    giveChunks(region, chunks[freeChunks], 1);
+  }
+  index.unlock();
+});
+
 void t.test('a batch that finds nodes and separators in the middle of the index does not count a chunk for both', async (t) => {
   const outcomes = { enough: 0, refused: 0 };
   for (let freeChunks = 0; freeChunks < 12; freeChunks++) {
     for (const nodeBlocks of [0, 10, 16, 20, 24, 40]) {
-      const { core, between } = fullLeaves(20);
+      const { core, between } = fullLeaves(20, 16);
       const index = indexOf(core);
       const { region } = index;
       const fresh = between.slice(4, 8);
