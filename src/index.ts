@@ -20,7 +20,7 @@ export type {
   TransactionOptions,
   WriteOptions,
 } from './base/options.js';
-export type { BatchOperation, FlashVector } from './engine/database.js';
+export type { FlashVector } from './engine/database.js';
 export type { Replacement } from './engine/modify.js';
 export type { AnyKey, Entry, Key } from './engine/key.js';
 export type { Range } from './engine/range.js';
@@ -30,6 +30,7 @@ export type { Sublevel } from './engine/sublevel.js';
 export type { OrderedKey } from './table/ordered-keys.js';
 export type { RangeIterable } from './engine/range-iterable.js';
 export type { ReadRange } from './engine/store-reads.js';
+export type { BatchOperation } from './engine/store-writes.js';
 export type { TransactionView } from './engine/transaction.js';
 export type { Snapshot } from './engine/snapshot.js';
 export type { ChainedBatch } from './engine/chained-batch.js';

@@ -11,11 +11,12 @@ import { checkSublevelOptions, type DeleteOptions, type PutOptions, type Subleve
 import { ENTRY_FLAG_BINARY_KEY, ENTRY_FLAG_FOREIGN_KEY } from '../base/record.js';
 import { RawKey } from '../table/key-codec.js';
 import { decodeOrderedKey, encodeOrderedKey, encodeOrderedPrefix } from '../table/ordered-keys.js';
-import type { BatchOperation, FlashVector } from './database.js';
+import type { FlashVector } from './database.js';
 import type { AnyKey, Entry, Key } from './key.js';
 import type { Range } from './range.js';
 import type { RangeIterable } from './range-iterable.js';
 import type { Snapshot } from './snapshot.js';
+import type { BatchOperation } from './store-writes.js';
 
 /** A range of a sublevel's keys, and the moment at which it is read. */
 export interface SublevelRange extends Range {

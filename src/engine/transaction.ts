@@ -1,5 +1,5 @@
 /**
- * Transactions: a body that reads as of one moment, collects its writes, and is committed if what it has read is still so.
+ * A transaction as its body sees it, reading as of one moment and collecting its writes, and what is compared at its commit; run-transaction.ts runs it.
  *
  * Optimistic: nothing is locked while the body runs. Every key read is noted with the LSN found (0 for absent), every range with the LSNs of its
  * entries and their keys as far as they were read. At commit the shards of all keys read and written are locked, all shards when a range was read;
@@ -7,12 +7,10 @@
  * had run then, alone. If not, the body runs again.
  */
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import { checkTransactionPutOptions, type PutOptions } from '../base/options.js';
 import {
-  DURABILITY_MEMORY,
   KEY_LENGTH_MASK,
   OPERATION_HEADER_WORDS,
   OPERATION_PUT,
@@ -33,14 +31,7 @@ import { RangeReader, checkRange, isInside, type Bounds, type Range } from './ra
 import { OrderedRange, type EntrySource, type RangeIterable, type RangeOrigin, type Yields } from './range-iterable.js';
 import { entryOf } from './snapshot.js';
 import type { Lease, Views } from './views.js';
-import { CONFLICT, DEFER, FIRST_PATIENCE_MS, conflictError, isDeferred } from './write-result.js';
 import type { Guard } from './batch-writer.js';
-import type { Writer } from './writer.js';
-
-export const TRANSACTION_RETRIES = 100;
-/** Retries after which a transaction waits for some milliseconds, at random, before it tries again. */
-const EAGER_RETRIES = 3;
-const BACKOFF_MS_MAX = 10;
 
 /** What was read of a range: LSNs and keys of its entries in order, and whether it was read to its end. */
 interface RangeRead {
@@ -69,7 +60,7 @@ export interface TransactionView {
   del(key: AnyKey): void;
 }
 
-class Transaction implements TransactionView, Guard {
+export class Transaction implements TransactionView, Guard {
   readonly batch: EncodedBatch;
   readonly #core: Core;
   readonly #views: Views;
@@ -354,104 +345,4 @@ class MergedSource implements EntrySource {
       return true;
     }
   }
-}
-
-/** What a transaction runs with. */
-export interface TransactionContext {
-  core: Core;
-  views: Views;
-  writer: Writer;
-  durability: number;
-  maxRetries: number;
-  /** Throws when the store takes no writes any more. */
-  checkWritable: () => void;
-}
-
-type Body<T> = (tx: TransactionView) => Promise<T> | T;
-
-/** Runs a transaction as often as it takes. See `FlashVector.transaction`. */
-export function runTransaction<T>(context: TransactionContext, body: Body<T>): Promise<T> {
-  const transaction = new Transaction(context.core, context.views);
-  let result: Promise<T> | T;
-  try {
-    result = body(transaction);
-  } catch (error) {
-    transaction.end();
-    return Promise.reject(error);
-  }
-  // A body that does not wait is committed at once: nothing can have come in between.
-  if (isPromise(result)) return attempts(context, body, transaction, result);
-  let committed: Promise<number> | undefined;
-  try {
-    committed = commit(context, transaction);
-  } catch (error) {
-    return Promise.reject(error);
-  }
-  if (committed === undefined) return Promise.resolve(result);
-  const value = result;
-  return committed.then(
-    () => value,
-    (error: unknown) => {
-      if (!isConflict(error)) throw error;
-      return attempts(context, body, undefined, undefined);
-    },
-  );
-}
-
-function isPromise<T>(value: Promise<T> | T): value is Promise<T> {
-  return typeof (value as Partial<Promise<T>> | null | undefined)?.then === 'function';
-}
-
-function isConflict(error: unknown): boolean {
-  return error instanceof FlashVectorError && error.code === 'FV_CONFLICT';
-}
-
-/** @param first a transaction whose body runs already, and what it returned; otherwise the first attempt has met a conflict */
-async function attempts<T>(
-  context: TransactionContext,
-  body: Body<T>,
-  first: Transaction | undefined,
-  running: Promise<T> | undefined,
-): Promise<T> {
-  for (let attempt = first === undefined ? 1 : 0; ; attempt++) {
-    const isFirst = attempt === 0 && first !== undefined;
-    if (attempt > context.maxRetries)
-      throw new FlashVectorError('FV_CONFLICT', `the transaction met other writers ${attempt} times; nothing was written`);
-    if (attempt > EAGER_RETRIES) await new Promise((resolve) => setTimeout(resolve, Math.random() * BACKOFF_MS_MAX));
-    else if (attempt > 0) await nextTurn();
-    const transaction = isFirst ? first : new Transaction(context.core, context.views);
-    let result: T;
-    let committed: Promise<number> | undefined;
-    try {
-      result = isFirst ? await (running as Promise<T>) : await body(transaction);
-      committed = commit(context, transaction);
-    } finally {
-      transaction.end();
-    }
-    if (committed === undefined) return result;
-    try {
-      await committed;
-      return result;
-    } catch (error) {
-      if (!isConflict(error)) throw error;
-    }
-  }
-}
-
-/** @returns when it is durable, or `undefined` when there is nothing to wait for: where nothing is written, what was read was of one moment */
-function commit({ writer, durability, checkWritable }: TransactionContext, transaction: Transaction): Promise<number> | undefined {
-  // Before the writes: what they supersede need not be kept for a transaction that has read all that it will.
-  transaction.end();
-  const { batch } = transaction;
-  if (batch.count === 0) {
-    transaction.recycle();
-    return undefined;
-  }
-  checkWritable();
-  const run = (patienceMs: number): number => writer.tryBatch(batch, durability, patienceMs, transaction);
-  const lsn = writer.deferring ? DEFER : run(FIRST_PATIENCE_MS);
-  if (isDeferred(lsn)) return writer.defer(durability, run);
-  transaction.recycle();
-  if (lsn === CONFLICT) return Promise.reject(conflictError());
-  return durability === DURABILITY_MEMORY ? undefined : writer.acks.join(lsn, durability);
 }
