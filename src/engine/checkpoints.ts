@@ -16,8 +16,8 @@ import * as M from '../memory/metrics.js';
 import type { FileSystemSource } from '../platform/files.js';
 import { newStoreId } from '../wal/identity.js';
 import type { CheckpointDone, CheckpointResult, CheckpointTask } from '../../workers/checkpoint.js';
-import { polledMs } from './ack-poll.js';
 import type { Core } from './core.js';
+import { OwnerLoad } from './owner-load.js';
 import type { Pool } from './pool.js';
 import type { Writer } from './writer.js';
 
@@ -82,23 +82,6 @@ const PART_ENTRIES = 50_000;
 const PARTS_MIN = 4;
 /** Memory of a store whose checkpoint takes more than a moment. */
 const LONG_BYTES = 128 * 1024 * 1024;
-/** Bytes of log a second from which on the store counts as being written to. */
-const BUSY_BYTES = 1024 * 1024;
-/** Share of its time that the owner's thread works from which on it is busy. */
-const BUSY_SHARE = 0.5;
-/** Share of its time that the owner's thread works and from which on it has none to spare. */
-const SATURATED_SHARE = 0.95;
-/** Share up to which it has time to spare. */
-const SPARE_SHARE = 0.8;
-/** As long as a stretch of work. */
-const REST_MS = 0.1;
-/**
- * As long as a stretch, and what it lasts longer than meant. With 0.1 a loop that made 200,000 durable puts a second was delayed by 2 to 6 % more (p99). Always so
- * long, checkpoints beside a thread that writes all the time took half as long again, and 205 MB of log and checkpoints gathered instead of 180.
- */
-const LONG_REST_MS = 0.2;
-/** Bytes of log a second from which on a checkpoint that rests lets so much log gather meanwhile that it had better hurry. */
-const HURRY_BYTES = 16 * 1024 * 1024;
 /** After a failure the next try waits so long, doubled at each further one. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 300_000;
@@ -137,14 +120,7 @@ export class Checkpointer {
   #retryAtMs = 0;
   #retryMs = RETRY_MS;
   #lastError: Error | undefined;
-  /** Bytes logged a second, between the last two looks. None until then: of the moment since the store was opened nothing can be told. */
-  #logRate = 0;
-  /** Share of its time that the owner's thread was at work, between the same. */
-  #utilization = 0;
-  #lookedUtilization = performance.eventLoopUtilization();
-  #lookedPolledMs = polledMs();
-  #lookedMs = performance.now();
-  #lookedBytes = 0;
+  readonly #load = new OwnerLoad(LOOK_MS / 2);
   /** Requests of attached threads that have been served. */
   #served = 0;
 
@@ -274,19 +250,7 @@ export class Checkpointer {
   }
 
   #look(): void {
-    const logged = this.#logCounters[M.COUNTER_LOG_BYTES];
-    const now = performance.now();
-    if (now - this.#lookedMs >= LOOK_MS / 2) {
-      this.#logRate = ((logged - this.#lookedBytes) * 1000) / (now - this.#lookedMs);
-      const utilization = performance.eventLoopUtilization();
-      const { active, idle } = performance.eventLoopUtilization(utilization, this.#lookedUtilization);
-      const polled = polledMs();
-      this.#utilization = (active - polled + this.#lookedPolledMs) / (active + idle);
-      this.#lookedUtilization = utilization;
-      this.#lookedPolledMs = polled;
-      this.#lookedMs = now;
-      this.#lookedBytes = logged;
-    }
+    this.#load.look(this.#logCounters[M.COUNTER_LOG_BYTES]);
     if (this.#running !== undefined || this.#stopped || this.#waiting > 0) return;
     if (this.#core.control.status !== L.STATUS_OPEN) {
       this.#refuse(this.#core.control.readonlyError());
@@ -372,7 +336,13 @@ export class Checkpointer {
 
   async #publish(common: Common, manifest: Manifest, report: CheckpointReport): Promise<void> {
     try {
-      const result = await this.#task({ kind: 'publish', ...common, control: this.#core.handle.control, manifest, restMs: this.#restMs() });
+      const result = await this.#task({
+        kind: 'publish',
+        ...common,
+        control: this.#core.handle.control,
+        manifest,
+        restMs: this.#load.restMs(this.#givesWay()),
+      });
       report.segmentsRetired = result.retired ?? 0;
       if (result.leftover !== undefined) report.leftover = fromErrorData(result.leftover);
     } catch (error) {
@@ -427,7 +397,7 @@ export class Checkpointer {
     const lane = async (): Promise<void> => {
       do {
         const part = next++;
-        const restMs = this.#restMs();
+        const restMs = this.#load.restMs(this.#givesWay());
         try {
           const done = await this.#task({
             kind: 'write',
@@ -459,26 +429,10 @@ export class Checkpointer {
     return this.#core.shards.reduce((sum, shard) => sum + shard.region.buffer.byteLength, 0) > LONG_BYTES;
   }
 
-  /**
-   * How long its threads rest after every stretch of work, in ms; 0: not at all. Where the owner's thread has no time to spare and the log grows fast, a short one is rather over soon. A
-   * thread that only seems to have none, because it turns its loop all the time, still waits for the log, whose thread needs a processor for it. One that has some may be
-   * waited for by others: it is what the longer rests are for.
-   */
-  #restMs(): number {
-    if (!this.#isBusy()) return 0;
-    if (this.#utilization < SPARE_SHARE) return LONG_REST_MS;
-    return this.#utilization < SATURATED_SHARE || this.#logRate < HURRY_BYTES || this.#givesWay() ? REST_MS : 0;
-  }
-
-  /** Whether the store is being written to, or its thread is at work: then some processors stay free for that. */
-  #isBusy(): boolean {
-    return this.#logRate > BUSY_BYTES || this.#utilization > BUSY_SHARE;
-  }
-
   /** Parts written at once. */
   #lanes(): number {
     const { threads } = this.pool;
-    return this.#isBusy() ? Math.max(1, threads >>> 1) : threads;
+    return this.#load.isBusy ? Math.max(1, threads >>> 1) : threads;
   }
 
   async #task(task: CheckpointTask): Promise<CheckpointDone> {
