@@ -12,11 +12,12 @@ import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
 import { STAGED_RECORD_WORD } from '../memory/staging.js';
+import { WORD_COPY_MAX } from '../table/entry-reader.js';
 import { ABSENT } from '../table/hash-table.js';
 import { KeyProbe } from '../table/key-probe.js';
 import { memoryFull } from '../table/memory-full.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
-import { WORD_COPY_MAX } from '../table/shard-reader.js';
+import { reclaimLocked } from '../table/reclaim.js';
 import type { Shard } from '../table/shard.js';
 import type { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
@@ -87,7 +88,7 @@ export class BatchWriter {
       isLocked = this.#lockShards(batch, guard, patienceMs);
       if (!isLocked) return DEFER_LOCK;
       lsn = guard !== undefined && !guard.holdsLocked() ? CONFLICT : this.#commitLocked(batch, staged, bytes, durability);
-      for (let i = 0; i < this.#lockedCount; i++) if (this.#locked[i].hasVersions()) this.#locked[i].reclaimLocked(RECLAIM_MAX);
+      for (let i = 0; i < this.#lockedCount; i++) if (this.#locked[i].hasVersions()) reclaimLocked(this.#locked[i], RECLAIM_MAX);
     } finally {
       if (isLocked) this.#unlockShards();
       if (isStaged && lsn <= 0) core.staging.abandon(staged);

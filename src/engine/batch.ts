@@ -24,7 +24,7 @@ import { addExpiry } from '../table/expiry.js';
 import type { HashTable } from '../table/hash-table.js';
 import { encodeKey } from '../table/key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
-import { WORD_COPY_MAX } from '../table/shard-reader.js';
+import { WORD_COPY_MAX } from '../table/entry-reader.js';
 import type { Core } from './core.js';
 
 const START_BYTES = 4096;

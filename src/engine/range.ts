@@ -10,7 +10,8 @@ import { AHEAD, IndexCursor } from '../table/index-cursor.js';
 import { RawKey, encodeKey } from '../table/key-codec.js';
 import { encodeOrderedPrefix } from '../table/ordered-keys.js';
 import { KeyProbe, compareKeys } from '../table/key-probe.js';
-import { INVISIBLE, type View } from '../table/shard-reader.js';
+import { INVISIBLE } from '../table/entry-reader.js';
+import type { View } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 import type { AnyKey, Key } from './key.js';
 

@@ -23,9 +23,11 @@ import type { SnapshotTable } from '../memory/snapshots.js';
 import { Staging } from '../memory/staging.js';
 import { reconcileIndex, repairIndex } from '../table/index-repair.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
+import { removeBareTombstonesLocked } from '../table/reclaim.js';
 import { Replayer } from '../table/replay.js';
 import { Scratch } from '../table/scratch.js';
 import type { Shard } from '../table/shard.js';
+import { repairMemoryLocked, repairTableLocked } from '../table/shard-repair.js';
 import { Dictionary } from '../table/structures.js';
 import { ValueCodec } from '../table/value-codec.js';
 import { visitRecords } from '../wal/records.js';
@@ -130,7 +132,7 @@ export class Repair {
     }
     try {
       for (const shard of held) index?.pending.dropLocked(shard.index);
-      const found = held.map((shard) => ({ shard, blocks: shard.repairTableLocked() }));
+      const found = held.map((shard) => ({ shard, blocks: repairTableLocked(shard) }));
       if (index !== undefined) {
         const contents = found.map(({ shard, blocks }) => ({ shard: shard.index, entries: blocks.entries }));
         reconcileIndex(index, contents);
@@ -138,8 +140,8 @@ export class Repair {
         index.replenishLocked();
       }
       for (const { shard, blocks } of found) {
-        shard.repairMemoryLocked(blocks, notedBlocks(this.#control, shard.index, slot));
-        shard.removeBareTombstonesLocked(blocks.entries);
+        repairMemoryLocked(shard.region, blocks, notedBlocks(this.#control, shard.index, slot));
+        removeBareTombstonesLocked(shard, blocks.entries);
       }
     } finally {
       index?.unlock();

@@ -8,6 +8,7 @@
 import { FlashVectorError } from '../base/errors.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
+import { reclaimLocked } from '../table/reclaim.js';
 import type { View } from '../table/shard-reader.js';
 import type { Core } from './core.js';
 
@@ -117,7 +118,7 @@ export class Views {
       if (!shard.hasVersions() || !tryAcquireWrite(this.#words, shard.lockWord, slot + 1, 0)) continue;
       try {
         shard.region.sync();
-        const freed = shard.reclaimLocked(RECLAIM_PER_LOCK);
+        const freed = reclaimLocked(shard, RECLAIM_PER_LOCK);
         left -= freed;
         if (freed === RECLAIM_PER_LOCK) more = true;
       } finally {

@@ -1,6 +1,8 @@
 /** What a write may depend on, and what a try to write comes to: an LSN, or one of these. */
 
 import { FlashVectorError } from '../base/errors.js';
+import { ABSENT } from '../table/hash-table.js';
+import type { Shard } from '../table/shard.js';
 
 /**
  * `absent`: the key has no value. A number: its value was written by that LSN. A negative one: the entry is of that LSN, expired or not;
@@ -11,6 +13,13 @@ export type Condition = 'none' | 'absent' | number;
 /** The condition that an entry is still of an LSN, also after it has expired. */
 export function ofVersion(lsn: number): Condition {
   return -lsn;
+}
+
+/** Whether a condition holds of what `locate` found. With the shard's lock held. */
+export function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {
+  if (condition === 'absent') return !shard.isLiveLocked(entry);
+  if (condition < 0) return entry !== ABSENT && shard.lsnLocked(entry) === -condition;
+  return shard.isLiveLocked(entry) && shard.lsnLocked(entry) === condition;
 }
 
 /**

@@ -18,16 +18,14 @@ import * as R from '../base/record.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { GROWTH_BYTES } from '../memory/region.js';
-import { noteBlock } from '../memory/registry.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
-import { STAGED_RECORD_WORD } from '../memory/staging.js';
 import { addExpiry } from '../table/expiry.js';
-import { ABSENT } from '../table/hash-table.js';
 import { isMemoryFull, memoryFull } from '../table/memory-full.js';
+import { copyOperation } from '../table/operation-copy.js';
 import type { OrderedIndex } from '../table/ordered-index.js';
 import { NO_SHARD } from '../table/pending-keys.js';
+import { reclaimLocked } from '../table/reclaim.js';
 import type { Shard } from '../table/shard.js';
-import { WORD_COPY_MAX } from '../table/shard-reader.js';
 import { Acks } from './acks.js';
 import type { EncodedBatch } from './batch.js';
 import { BatchWriter, RECLAIM_MAX, type Guard } from './batch-writer.js';
@@ -35,15 +33,15 @@ import type { Core } from './core.js';
 import { DeferredWrites } from './deferred-writes.js';
 import { Evictor } from './evictor.js';
 import { StagedRecords } from './staged-records.js';
-import { CONFLICT, DEFER, DEFER_LOCK, type Condition } from './write-result.js';
+import { StagedWrites } from './staged-writes.js';
+import { CONFLICT, DEFER, DEFER_LOCK, holds, type Condition } from './write-result.js';
 
 /** The same where there is no memory left. */
 const RECLAIM_FULL_MAX = 256;
 /** So many new keys settled by one thread within SETTLED_WITHIN_MS, some 40,000 a second, are work for the indexer. */
 const SETTLED_MANY = 4096;
 const SETTLED_WITHIN_MS = 100;
-/** Longest wait for a lock to give a block back under it. */
-const GIVE_BACK_MS = 100;
+
 export class Writer {
   readonly acks: Acks;
   readonly #core: Core;
@@ -51,7 +49,7 @@ export class Writer {
   readonly #self: number;
   readonly #deferred: DeferredWrites;
   readonly #evictor: Evictor | undefined;
-  readonly #staged: StagedRecords;
+  readonly #staged: StagedWrites;
   readonly #batches: BatchWriter;
   /** When this thread last had settled SETTLED_MANY. */
   #settledSinceMs = -Infinity;
@@ -60,8 +58,9 @@ export class Writer {
     this.#core = core;
     this.#words = core.words;
     this.#self = core.slot + 1;
-    this.#staged = new StagedRecords(core);
-    this.#batches = new BatchWriter(core, this.#staged);
+    const records = new StagedRecords(core);
+    this.#staged = new StagedWrites(core, records);
+    this.#batches = new BatchWriter(core, records);
     this.acks = new Acks(core.control, core.ring, core.metrics, core.slot);
     this.#deferred = new DeferredWrites(core, this.acks, () => this.relieve());
     if (core.words[L.CONTROL_EVICTION] !== L.EVICTION_NONE)
@@ -136,14 +135,14 @@ export class Writer {
     const scratch = core.scratch;
     const shard = core.shards[scratch.keyHash & core.shardMask];
     const bytes = R.recordBytes(R.operationWords(scratch.keyLength, scratch.valueLength));
-    if (bytes > core.ring.inlineBytesMax) return this.#tryStaged(shard, type, bytes, condition, durability, patienceMs);
+    if (bytes > core.ring.inlineBytesMax) return this.#staged.tryWrite(shard, type, bytes, condition, durability, patienceMs);
     if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
     let lsn: number;
     try {
       shard.region.sync();
       const entry = shard.table.locate(scratch);
       lsn = condition === 'none' || holds(shard, entry, condition) ? this.#commitLocked(shard, entry, type, bytes, durability) : CONFLICT;
-      if (shard.hasVersions()) shard.reclaimLocked(RECLAIM_MAX);
+      if (shard.hasVersions()) reclaimLocked(shard, RECLAIM_MAX);
     } finally {
       releaseWrite(this.#words, shard.lockWord);
     }
@@ -265,7 +264,7 @@ export class Writer {
 
   /** What no snapshot needs any more may be all that stands in the way. @returns where the key is then @throws FlashVectorError FV_MEMORY_FULL */
   #prepareAgain(shard: Shard, type: number): number {
-    if (!shard.hasVersions() || shard.reclaimLocked(RECLAIM_FULL_MAX) === 0) throw memoryFull();
+    if (!shard.hasVersions() || reclaimLocked(shard, RECLAIM_FULL_MAX) === 0) throw memoryFull();
     const entry = shard.table.locate(this.#core.scratch);
     if (!shard.prepareLocked(type, entry)) throw memoryFull();
     return entry;
@@ -291,7 +290,7 @@ export class Writer {
   }
 
   #logAndApplyLocked(shard: Shard, entry: number, type: number, bytes: number, durability: number, epoch: number): number {
-    const ring = this.#core.ring;
+    const { ring, scratch } = this.#core;
     let at = NO_ROOM;
     try {
       at = ring.reserve(bytes, RING_HEADROOM_BYTES, epoch);
@@ -299,139 +298,13 @@ export class Writer {
       if (at < 0) shard.giveBackLocked();
     }
     if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
-    this.#copyOperation(type, ring.words, ring.bytes, ring.bodyAt(at));
+    copyOperation(scratch, type, ring.words, ring.bytes, ring.bodyAt(at));
     const low = ring.words[at + R.RECORD_LSN_LOW];
     const high = ring.words[at + R.RECORD_LSN_HIGH];
     ring.publish(at, R.KIND_WRITE, durability);
     shard.applyLocked(type, entry, low, high);
     ring.applied();
     return high * 0x1_0000_0000 + (low >>> 0);
-  }
-
-  /** Copies the operation in the scratch to a record's body, and pads it to 8 bytes. */
-  #copyOperation(type: number, words: Int32Array, bytes: Buffer, to: number): void {
-    const scratch = this.#core.scratch;
-    const from = scratch.words;
-    from[0] =
-      scratch.keyLength |
-      (scratch.valueType << R.VALUE_TYPE_SHIFT) |
-      (scratch.keyFlags << R.ENTRY_FLAGS_SHIFT) |
-      (type << R.OPERATION_SHIFT);
-    from[1] = scratch.valueLength;
-    const external = scratch.valueBytes;
-    const total = R.operationWords(scratch.keyLength, scratch.valueLength);
-    const count = external === null ? total : total - R.wordsOf(scratch.valueLength);
-    if (count <= WORD_COPY_MAX) {
-      for (let i = 0; i < count; i++) words[to + i] = from[i];
-    } else {
-      scratch.bytes.copy(bytes, to * 4, 0, count * 4);
-    }
-    if (external !== null) {
-      words[to + total - 1] = 0;
-      bytes.set(external, (to + count) * 4);
-    }
-    if ((total & 1) !== 0) words[to + total] = 0;
-  }
-
-  // Records too long for the ring -------------------------------------------------------------
-
-  /**
-   * A long put, or a delete of a long key. The entry's block and the staged record are filled while no lock is held, so that
-   * nobody waits for the copies.
-   */
-  #tryStaged(shard: Shard, type: number, bytes: number, condition: Condition, durability: number, patienceMs: number): number {
-    const core = this.#core;
-    const scratch = core.scratch;
-    const staged = this.#staged.take(bytes);
-    if (staged === 0) return DEFER;
-    let block = 0;
-    let sizeClass = 0;
-    let lsn = DEFER;
-    try {
-      if (type === R.OPERATION_PUT) {
-        if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
-        try {
-          shard.region.sync();
-          block = shard.takeBlockLocked();
-          sizeClass = shard.region.takenClass;
-          // Nothing leads to it while it is filled, and no lock is held: a repair must know of it.
-          if (block !== 0) noteBlock(core.control, core.slot, shard.index, block);
-        } finally {
-          releaseWrite(this.#words, shard.lockWord);
-        }
-        if (block === 0) throw memoryFull();
-        shard.fillBlock(block, sizeClass);
-      }
-      const region = core.staging.region;
-      this.#copyOperation(type, region.words, region.bytes, staged * 2 + STAGED_RECORD_WORD + R.RECORD_HEADER_WORDS);
-      if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, patienceMs)) return DEFER_LOCK;
-      try {
-        shard.region.sync();
-        const entry = shard.table.locate(scratch);
-        lsn =
-          condition === 'none' || holds(shard, entry, condition)
-            ? this.#commitStagedLocked(shard, entry, type, block, staged, bytes, durability)
-            : CONFLICT;
-        if (lsn > 0) {
-          noteBlock(core.control, core.slot, shard.index, 0);
-          block = 0;
-          core.ring.applied();
-        }
-      } finally {
-        if (block !== 0) {
-          shard.giveBlockLocked(block);
-          noteBlock(core.control, core.slot, shard.index, 0);
-          block = 0;
-        }
-        releaseWrite(this.#words, shard.lockWord);
-      }
-    } finally {
-      if (block !== 0) this.#giveBlock(shard, block);
-      if (lsn <= 0) core.staging.abandon(staged);
-    }
-    if (lsn > 0) core.ring.wakeLog(durability);
-    return lsn;
-  }
-
-  /** Logs and applies what is staged. `block` is the filled block of a put, 0 for a delete. */
-  #commitStagedLocked(shard: Shard, entry: number, type: number, block: number, staged: number, bytes: number, durability: number): number {
-    const core = this.#core;
-    const epoch = this.#words[L.CONTROL_SNAPSHOT_EPOCH] & EPOCH_MASK;
-    const isPut = type === R.OPERATION_PUT;
-    if (isPut && entry === ABSENT && !shard.makeRoomLocked()) throw memoryFull();
-    if (!(isPut ? shard.prepareNoteLocked(entry) : shard.prepareLocked(type, entry))) throw memoryFull();
-    const ordered = shard.touchesIndex ? shard.ordered : undefined;
-    let at = NO_ROOM;
-    try {
-      ordered?.lockFor(shard.index);
-      try {
-        if (ordered !== undefined && !shard.reserveIndexLocked(entry)) throw memoryFull();
-        at = core.ring.reserve(R.recordBytes(R.STAGED_BODY_WORDS), RING_HEADROOM_BYTES, epoch);
-        if (at < 0) return at === NO_ROOM ? DEFER : DEFER_LOCK;
-        const lsn = this.#staged.publish(at, staged, bytes, durability);
-        if (isPut) shard.block = block;
-        shard.applyLocked(type, entry, core.ring.words[at + R.RECORD_LSN_LOW], core.ring.words[at + R.RECORD_LSN_HIGH]);
-        return lsn;
-      } finally {
-        ordered?.unlock();
-      }
-    } finally {
-      if (at < 0) shard.giveBackLocked();
-    }
-  }
-
-  #giveBlock(shard: Shard, block: number): void {
-    // The lock was busy a moment ago, and the block would be lost for good, so this one waits. It may wait
-    // until the shard has been repaired: the block is noted, so it is still this thread's.
-    const { control, slot } = this.#core;
-    if (!tryAcquireWrite(this.#words, shard.lockWord, this.#self, GIVE_BACK_MS)) return;
-    try {
-      shard.region.sync();
-      shard.giveBlockLocked(block);
-      noteBlock(control, slot, shard.index, 0);
-    } finally {
-      releaseWrite(this.#words, shard.lockWord);
-    }
   }
 
   // Batches -----------------------------------------------------------------------------------
@@ -492,10 +365,4 @@ export class Writer {
   dispose(): void {
     this.acks.dispose();
   }
-}
-
-function holds(shard: Shard, entry: number, condition: 'absent' | number): boolean {
-  if (condition === 'absent') return !shard.isLiveLocked(entry);
-  if (condition < 0) return entry !== ABSENT && shard.lsnLocked(entry) === -condition;
-  return shard.isLiveLocked(entry) && shard.lsnLocked(entry) === condition;
 }

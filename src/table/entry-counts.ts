@@ -3,7 +3,7 @@
 import { KEY_LENGTH_MASK, VALUE_TYPE_MASK, VALUE_TYPE_SHIFT } from '../base/record.js';
 import { REGION_EXPIRING, REGION_KEY_BYTES, REGION_VALUE_BYTES } from '../memory/region.js';
 import { ENTRY_VALUE_LENGTH, TYPE_TOMBSTONE } from './entry.js';
-import { EXPIRES_BIT } from './shard-reader.js';
+import { EXPIRES_BIT } from './entry-reader.js';
 
 /** Adds to a 64-bit count in the region's header: low word, then high word. */
 export function countBytes(words: Int32Array, at: number, delta: number): void {

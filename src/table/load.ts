@@ -22,7 +22,7 @@ import { hashWords } from './key-codec.js';
 import { memoryFull } from './memory-full.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
 import type { Shard } from './shard.js';
-import { WORD_COPY_MAX } from './shard-reader.js';
+import { WORD_COPY_MAX } from './entry-reader.js';
 
 /** What a part reader says of an entry; offsets are into `payload`, in bytes and multiples of 4. */
 export interface LoadedEntry {

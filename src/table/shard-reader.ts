@@ -2,9 +2,7 @@
  * A shard as its readers see it: one lock, one hash table, its entries. This is one thread's access to it; shard.ts adds writing.
  *
  * Reads are optimistic: load the version, look up, copy the value out, load the version again; equal
- * and even means that no writer was inside. After OPTIMISTIC_ATTEMPTS the reader takes the lock.
- * What is read meanwhile may be torn, so it is bounds-checked, and copied to private memory, which msgpackr decodes
- * only after the version has been found unchanged. Our own decoder takes any bytes, so it does its work before where all strings are ASCII.
+ * and even means that no writer was inside. After OPTIMISTIC_ATTEMPTS the reader takes the lock. What is read meanwhile may be torn; see entry-reader.ts.
  */
 
 import { assert } from '../base/errors.js';
@@ -12,11 +10,8 @@ import { lsnFrom } from '../base/lsn.js';
 import {
   ENTRY_FLAGS_MASK,
   ENTRY_FLAGS_SHIFT,
-  ENTRY_FLAG_EXPIRES,
-  EXPIRY_BYTES,
   KEY_FLAGS_MASK,
   KEY_LENGTH_MASK,
-  OPERATION_HEADER_WORDS,
   VALUE_TYPE_MASK,
   VALUE_TYPE_SHIFT,
   wordsOf,
@@ -28,34 +23,21 @@ import { acquireRead, releaseRead } from '../memory/lock.js';
 import { AccessMarks } from '../memory/marks.js';
 import type { Region } from '../memory/region.js';
 import * as E from './entry.js';
+import { EXPIRES_BIT, EntryReader, INVISIBLE, PACKED, TORN } from './entry-reader.js';
 import { ABSENT, HashTable, RETRY } from './hash-table.js';
 import type { IndexCursor } from './index-cursor.js';
 import { decodeKey } from './key-codec.js';
 import type { KeyProbe } from './key-probe.js';
-import { UNKNOWN } from './object-decoder.js';
 import type { OrderedIndex } from './ordered-index.js';
-import { INLINE_VALUE_BYTES_MAX, type Scratch } from './scratch.js';
+import type { Scratch } from './scratch.js';
 import type { ValueCodec } from './value-codec.js';
 
 /** Tries of an optimistic read. With a writer always inside, this is some 10 µs of trying. */
 const OPTIMISTIC_ATTEMPTS = 64;
 /** Loads of an odd version before the next attempt. */
 const ODD_SPINS = 32;
-/** Above this a value's copy is worth a look at the version first: a torn length can be anything. */
-const CHECKED_COPY_BYTES = 4096;
 /** Versions in a chain: more than a key can have, since each takes a snapshot to be kept. */
 const CHAIN_MAX = 100_000;
-/** Up to here a loop over words beats `Buffer.copy` (25 words: 48 ns against 94 ns). */
-export const WORD_COPY_MAX = 64;
-/** Up to here ASCII msgpack is decoded where it lies, and whatever is torn is found out about afterwards; longer values are copied out first. */
-const IN_PLACE_DECODE_BYTES_MAX = 4096;
-
-/** A value captured as msgpack bytes, still to be decoded. */
-const PACKED = Symbol('packed');
-const TORN: unique symbol = Symbol('torn');
-/** Nothing that a reader may see: absent, deleted, expired, or younger than the snapshot. */
-export const INVISIBLE = Symbol('invisible');
-export const EXPIRES_BIT = ENTRY_FLAG_EXPIRES << ENTRY_FLAGS_SHIFT;
 
 export interface ShardEntry {
   key: string | Uint8Array;
@@ -89,58 +71,37 @@ export interface ShardContext {
   marks?: SharedArrayBuffer;
 }
 
-export class ShardReader {
+export class ShardReader extends EntryReader {
   readonly table: HashTable;
   readonly lockWord: number;
-  readonly versionWord: number;
   readonly roundsWord: number;
-  protected readonly entriesWord: number;
-  protected readonly control: Int32Array;
+  readonly entriesWord: number;
   protected readonly slot: number;
   /** Optimistic attempts that failed, since the start; read and reset by the metrics. */
   retries = 0;
-  /** LSN words of the entry last captured. */
-  lsnLow = 0;
-  lsnHigh = 0;
   /** Word index of the entry that `get` or `has` found last, and the version under which it was found. */
   foundEntry = 0;
   foundVersion = 0;
-  /** Length in bytes of the value last captured, and flags of the key last read by `readAt`. */
-  valueLength = 0;
+  /** Flags of the key last read by `readAt`. */
   keyFlags = 0;
-  #packedBytes: Buffer;
-  #packedLength = 0;
-  #packedIsAscii = false;
-  /** Whose leaf leads to the entry being read, if it came from the index. */
-  #cursor: IndexCursor | undefined;
-  /** When the entry last captured expires, in ms; 0 for never. */
-  expiresMs = 0;
-  readonly scratch: Scratch;
-  readonly codec: ValueCodec;
   readonly ordered: OrderedIndex | undefined;
-  protected readonly clock: Clock;
   readonly marks: AccessMarks | undefined;
 
   constructor(
-    readonly region: Region,
+    region: Region,
     readonly index: number,
     context: ShardContext,
   ) {
-    const { scratch, codec, clock, slot, index: ordered } = context;
-    this.scratch = scratch;
-    this.codec = codec;
+    const { scratch, codec, clock, slot, index: ordered, marks } = context;
+    const word = L.shardWord(index);
+    super(region, word + L.SHARD_VERSION, scratch, codec, clock);
     this.ordered = ordered;
-    this.clock = clock;
     this.table = new HashTable(region);
-    this.control = region.control;
-    const { marks } = context;
     this.marks = marks === undefined || marks.byteLength === 0 ? undefined : new AccessMarks(marks, index, region.control);
     this.slot = slot;
-    this.lockWord = L.shardWord(index);
-    this.versionWord = this.lockWord + L.SHARD_VERSION;
-    this.roundsWord = this.lockWord + L.SHARD_VERSION_ROUNDS;
-    this.entriesWord = this.lockWord + L.SHARD_ENTRIES;
-    this.#packedBytes = scratch.read.bytes;
+    this.lockWord = word;
+    this.roundsWord = word + L.SHARD_VERSION_ROUNDS;
+    this.entriesWord = word + L.SHARD_ENTRIES;
   }
 
   get entryCount(): number {
@@ -230,14 +191,14 @@ export class ShardReader {
    */
   readAt(view: View, cursor: IndexCursor, unit: number, key: KeyProbe, wantsValue: boolean): unknown {
     const value = this.#readAt(view, cursor, unit * 2, key, wantsValue);
-    this.#cursor = undefined;
+    this.cursor = undefined;
     return value;
   }
 
   /** @param from word index of an entry, or ABSENT: the key in the scratch is looked up */
   #readAt(view: View, cursor: IndexCursor | undefined, from: number, key: KeyProbe | undefined, wantsValue: boolean): unknown {
     const control = this.control;
-    this.#cursor = cursor;
+    this.cursor = cursor;
     for (let attempt = 0; attempt < OPTIMISTIC_ATTEMPTS; attempt++) {
       const version = loadAcquire(control, this.versionWord);
       if ((version & 1) === 0) {
@@ -293,19 +254,6 @@ export class ShardReader {
     return isVisible === true ? undefined : isVisible === false ? INVISIBLE : TORN;
   }
 
-  /** Whether an entry has a value and it has not expired; TORN when its words cannot be right. @param nowMs 0 for this moment */
-  protected isVisible(entry: number, nowMs: number): boolean | typeof TORN {
-    const words = this.region.words;
-    const meta = words[entry];
-    this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
-    this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
-    if (((meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK) === E.TYPE_TOMBSTONE) return false;
-    if ((meta & EXPIRES_BIT) === 0) return true;
-    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK);
-    if (at + 2 > words.length) return TORN;
-    return floatOf(words[at], words[at + 1]) > (nowMs === 0 ? this.clock.now() : nowMs);
-  }
-
   #getUnderLock(): unknown {
     acquireRead(this.control, this.lockWord, this.slot);
     let value: unknown;
@@ -327,103 +275,6 @@ export class ShardReader {
   protected awaitEven(): void {
     for (let i = 0; i < ODD_SPINS; i++) {
       if ((Atomics.load(this.control, this.versionWord) & 1) === 0) return;
-    }
-  }
-
-  /**
-   * Private memory with `length` bytes of the region at its start. V8's UTF-8 decoder, which reads its input twice, runs past its ends when the bytes change
-   * meanwhile; only Latin-1 and UTF-16 may be read from a region.
-   */
-  #copyForDecoding(start: number, length: number): Buffer {
-    if (length > INLINE_VALUE_BYTES_MAX) return copyOut(this.region.bytes, start, length);
-    const { bytes } = this.scratch.read;
-    this.region.bytes.copy(bytes, 0, start, start + length);
-    return bytes;
-  }
-
-  protected decode(): unknown {
-    const bytes = this.#packedBytes;
-    // Lets go of a large copy.
-    this.#packedBytes = this.scratch.read.bytes;
-    return this.codec.decodeMsgpack(bytes, this.#packedLength, this.#packedIsAscii);
-  }
-
-  /**
-   * Copies the value of an entry out of shared memory.
-   * @param nowMs moment at which it must not have expired; 0 for this one
-   * @returns the value; PACKED when its bytes are in the scratch; INVISIBLE; TORN when they cannot be right
-   */
-  protected capture(entry: number, version: number, nowMs: number): unknown {
-    const words = this.region.words;
-    const meta = words[entry];
-    let length = words[entry + E.ENTRY_VALUE_LENGTH];
-    this.lsnLow = words[entry + E.ENTRY_LSN_LOW];
-    this.lsnHigh = words[entry + E.ENTRY_LSN_HIGH];
-    this.valueLength = length;
-    this.expiresMs = 0;
-    let at = entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & 0xffff);
-    if (length < 0 || at + wordsOf(length) > words.length) return TORN;
-    if ((meta & EXPIRES_BIT) !== 0) {
-      if (length < EXPIRY_BYTES) return TORN;
-      this.expiresMs = floatOf(words[at], words[at + 1]);
-      if (this.expiresMs <= (nowMs === 0 ? this.clock.now() : nowMs)) return INVISIBLE;
-      at += EXPIRY_BYTES / 4;
-      length -= EXPIRY_BYTES;
-    }
-    if (length > CHECKED_COPY_BYTES) {
-      fence(this.control);
-      if (Atomics.load(this.control, this.versionWord) !== version) return TORN;
-      if (this.#cursor !== undefined && !this.#cursor.isCurrent()) return TORN;
-    }
-    const start = at * 4;
-    const type = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
-    switch (type) {
-      case E.TYPE_MSGPACK:
-      case E.TYPE_ASCII_MSGPACK: {
-        const isAscii = type === E.TYPE_ASCII_MSGPACK;
-        if (isAscii && length <= IN_PLACE_DECODE_BYTES_MAX) {
-          const value = this.codec.decodeInPlace(this.region, at, length);
-          if (value !== UNKNOWN) return value;
-        }
-        this.#packedLength = length;
-        this.#packedIsAscii = isAscii;
-        // An attempt that failed may have left a buffer of its own here.
-        this.#packedBytes = this.scratch.read.bytes;
-        const count = wordsOf(length);
-        if (count > WORD_COPY_MAX) {
-          this.#packedBytes = this.#copyForDecoding(start, length);
-          return PACKED;
-        }
-        const into = this.scratch.read.words;
-        for (let i = 0; i < count; i++) into[i] = words[at + i];
-        return PACKED;
-      }
-      case E.TYPE_ASCII:
-        return this.region.bytes.latin1Slice(start, start + length);
-      case E.TYPE_UTF8:
-        return this.#copyForDecoding(start, length).utf8Slice(0, length);
-      case E.TYPE_UTF16:
-        return this.region.bytes.ucs2Slice(start, start + length);
-      case E.TYPE_UINT8_ARRAY: {
-        const copy = copyOut(this.region.bytes, start, length);
-        return new Uint8Array(copy.buffer, 0, length);
-      }
-      case E.TYPE_BUFFER:
-        return copyOut(this.region.bytes, start, length);
-      case E.TYPE_INT32:
-        return words[at];
-      case E.TYPE_FLOAT64:
-        return floatOf(words[at], words[at + 1]);
-      case E.TYPE_NULL:
-        return null;
-      case E.TYPE_FALSE:
-        return false;
-      case E.TYPE_TRUE:
-        return true;
-      case E.TYPE_TOMBSTONE:
-        return INVISIBLE;
-      default:
-        return TORN;
     }
   }
 
@@ -521,7 +372,7 @@ export class ShardReader {
       value = this.decode();
     }
     if (value === TORN) return false;
-    const key = this.#copyForDecoding(keyStart, keyEnd - keyStart);
+    const key = this.copyForDecoding(keyStart, keyEnd - keyStart);
     into.push({
       key: decodeKey(key, 0, keyEnd - keyStart, (meta >>> ENTRY_FLAGS_SHIFT) & ENTRY_FLAGS_MASK, this.scratch.hasOrderedKeys),
       value,
@@ -547,49 +398,4 @@ export class ShardReader {
   liveLsnLocked(entry: number, nowMs: number): number {
     return entry !== ABSENT && this.isVisible(entry, nowMs) === true ? this.lsnLocked(entry) : 0;
   }
-
-  /** Puts the value of an entry that `locate` found into the scratch, behind its key, without its expiry. */
-  loadValueLocked(entry: number): void {
-    const { scratch, region } = this;
-    const { words, bytes } = region;
-    const meta = words[entry];
-    const prefix = (meta & EXPIRES_BIT) === 0 ? 0 : EXPIRY_BYTES;
-    const length = words[entry + E.ENTRY_VALUE_LENGTH] - prefix;
-    const start = (entry + E.ENTRY_HEADER_WORDS + wordsOf(meta & KEY_LENGTH_MASK)) * 4 + prefix;
-    scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
-    scratch.valueLength = length;
-    if (length > INLINE_VALUE_BYTES_MAX) {
-      scratch.valueBytes = copyOut(bytes, start, length);
-      return;
-    }
-    scratch.valueBytes = null;
-    bytes.copy(scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, start, start + wordsOf(length) * 4);
-  }
-
-  /** Expiry of an entry that `locate` found, in ms; 0 for never. */
-  expiryLocked(entry: number): number {
-    const words = this.region.words;
-    if ((words[entry] & EXPIRES_BIT) === 0) return 0;
-    const at = entry + E.ENTRY_HEADER_WORDS + wordsOf(words[entry] & KEY_LENGTH_MASK);
-    return floatOf(words[at], words[at + 1]);
-  }
-
-  lsnLocked(entry: number): number {
-    return lsnFrom(this.region.words[entry + E.ENTRY_LSN_LOW], this.region.words[entry + E.ENTRY_LSN_HIGH]);
-  }
-}
-
-function copyOut(bytes: Buffer, start: number, length: number): Buffer {
-  const copy = Buffer.allocUnsafeSlow(length);
-  bytes.copy(copy, 0, start, start + length);
-  return copy;
-}
-
-const floatWords = new Int32Array(2);
-const floatValue = new Float64Array(floatWords.buffer);
-
-function floatOf(low: number, high: number): number {
-  floatWords[0] = low;
-  floatWords[1] = high;
-  return floatValue[0];
 }

@@ -5,7 +5,7 @@
  * needs, logged by the caller, and applied (`applyLocked`), which cannot fail.
  */
 
-import { FlashVectorError, assert } from '../base/errors.js';
+import { assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import {
   ENTRY_FLAGS_SHIFT,
@@ -19,37 +19,19 @@ import {
 import { reserveTop } from '../memory/chunks.js';
 import { fence, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
-import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
-import {
-  REGION_EXPIRING,
-  REGION_KEY_BYTES,
-  REGION_NOTES_COUNT,
-  REGION_NOTES_FIRST,
-  REGION_VALUE_BYTES,
-  REGION_VERSION_UNITS,
-  type Region,
-} from '../memory/region.js';
+import { REGION_NOTES_COUNT, REGION_NOTES_FIRST, REGION_VALUE_BYTES, REGION_VERSION_UNITS, type Region } from '../memory/region.js';
 import { CLASS_LARGE, allocate, blockBytes, classAt, classOf, free } from '../memory/slabs.js';
 import * as E from './entry.js';
+import { EXPIRES_BIT, WORD_COPY_MAX } from './entry-reader.js';
 import { countBytes, countEntry, recountOverwritten } from './entry-counts.js';
 import { ABSENT } from './hash-table.js';
-import { hashWords } from './key-codec.js';
 import { KeyProbe } from './key-probe.js';
 import type { OrderedIndex } from './ordered-index.js';
-import { EXPIRES_BIT, ShardReader, WORD_COPY_MAX, type ShardContext } from './shard-reader.js';
-import { dropFirstNote, firstUnneeded, giveNote, pushNote, rebuildNotes, takeNote, type VersionNote } from './versions.js';
+import { ShardReader, type ShardContext } from './shard-reader.js';
+import { giveNote, pushNote, takeNote } from './versions.js';
 
 /** Of an entry's first word: the size class of its block, where an operation has its type. */
 const CLASS_BITS = -1 << E.ENTRY_CLASS_SHIFT;
-
-/** What is in use in a shard that is being repaired. */
-export interface ShardBlocks {
-  /** Every block in use, each once; `live` holds the same. */
-  blocks: number[];
-  live: UnitSet;
-  entries: number[];
-  notes: VersionNote[];
-}
 
 export class Shard extends ShardReader {
   /** The key in the scratch. */
@@ -61,7 +43,6 @@ export class Shard extends ShardReader {
   touchesIndex = false;
   /** Whether it is a put whose key waits to be put into the index: then the index is not touched. */
   #waitsForIndex = false;
-  readonly #entryProbe = KeyProbe.own();
   #changeOpen = false;
 
   constructor(region: Region, index: number, context: ShardContext) {
@@ -76,78 +57,30 @@ export class Shard extends ShardReader {
    * all its shards before it changes the first and closes them after the last, so nobody sees a part of it.
    */
   openChangeLocked(): void {
-    this.#beginChange();
+    this.beginChangeLocked();
     this.#changeOpen = true;
+  }
+
+  /** The same where a thread that has died may have been in the middle of a change. */
+  reopenChangeLocked(): void {
+    if ((this.control[this.versionWord] & 1) === 0) this.openChangeLocked();
+    else this.#changeOpen = true;
   }
 
   closeChangeLocked(): void {
     this.#changeOpen = false;
-    this.#endChange();
+    this.endChangeLocked();
   }
 
-  /**
-   * Makes the table of a shard whole whose lock's holder has died, and leaves it open for a change (see `openChangeLocked`). The lock stays
-   * the dead thread's until the caller releases it. `repairMemoryLocked` has to follow. Cost: some 300 ns an entry.
-   * @returns what is in use
-   */
-  repairTableLocked(): ShardBlocks {
-    const { region, scratch } = this;
-    region.refresh();
-    const { words } = region;
-    if ((this.control[this.versionWord] & 1) === 0) this.openChangeLocked();
-    else this.#changeOpen = true;
-    const found: ShardBlocks = { blocks: [], live: new UnitSet(region), entries: [], notes: [] };
-    words.fill(0, REGION_KEY_BYTES, REGION_VALUE_BYTES + 2);
-    words[REGION_EXPIRING] = 0;
-    let count = 0;
-    const hashOf = (unit: number): number => {
-      const entry = unit * 2;
-      const keyLength = words[entry] & 0xffff;
-      const from = (entry + E.ENTRY_HEADER_WORDS) * 4;
-      region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(keyLength) * 4);
-      return hashWords(scratch, keyLength);
-    };
-    this.table.repair(hashOf, found.blocks, found.live, (unit) => {
-      found.entries.push(unit);
-      if (E.isTombstone(words, unit * 2)) return;
-      count++;
-      countEntry(words, unit * 2, 1);
-    });
-    Atomics.store(this.control, this.entriesWord, count);
-    for (const entry of found.entries) {
-      let newer = entry;
-      for (let unit = words[newer * 2 + E.ENTRY_OLDER]; unit !== 0; unit = words[unit * 2 + E.ENTRY_OLDER]) {
-        if (found.live.add(unit)) found.blocks.push(unit);
-        const untilLow = words[newer * 2 + E.ENTRY_LSN_LOW];
-        const untilHigh = words[newer * 2 + E.ENTRY_LSN_HIGH];
-        found.notes.push({ unit, untilLow, untilHigh, hash: hashOf(unit) });
-        newer = unit;
-      }
-    }
-    return found;
-  }
-
-  /**
-   * Makes the allocator of a shard anew, and the queue of its versions.
-   * @param held blocks that live threads hold and nothing leads to yet
-   * @throws FlashVectorError FV_MEMORY_FULL
-   */
-  repairMemoryLocked({ blocks, live, notes }: ShardBlocks, held: readonly number[]): void {
-    for (const unit of held) if (live.add(unit)) blocks.push(unit);
-    rebuildAllocator(this.region, blocks, live);
-    if (!rebuildNotes(this.region, notes))
-      throw new FlashVectorError('FV_MEMORY_FULL', 'there is no memory for the versions that open snapshots need');
-  }
-
-  /** Readers that come from now on wait or retry. */
-  #beginChange(): void {
+  /** Readers that come from now on wait or retry. Within an open change it does nothing, as does its end. */
+  beginChangeLocked(): void {
     if (this.#changeOpen) return;
     const control = this.control;
     storeRelease(control, this.versionWord, (control[this.versionWord] + 1) | 0);
     fence(control);
   }
 
-  #endChange(): void {
+  endChangeLocked(): void {
     if (this.#changeOpen) return;
     const control = this.control;
     const version = (control[this.versionWord] + 1) | 0;
@@ -190,9 +123,9 @@ export class Shard extends ShardReader {
   makeRoomLocked(): boolean {
     const hash = this.scratch.keyHash;
     if (this.table.hasRoom(hash)) return true;
-    this.#beginChange();
+    this.beginChangeLocked();
     const made = this.table.makeRoom(hash);
-    this.#endChange();
+    this.endChangeLocked();
     return made || this.table.slotsFree(hash) > 0;
   }
 
@@ -389,9 +322,9 @@ export class Shard extends ShardReader {
     words[block * 2 + E.ENTRY_LSN_LOW] = lsnLow;
     words[block * 2 + E.ENTRY_LSN_HIGH] = lsnHigh;
     if (entry === ABSENT) {
-      this.#beginChange();
+      this.beginChangeLocked();
       this.table.insert(scratch.keyHash, block);
-      this.#endChange();
+      this.endChangeLocked();
       this.control[this.entriesWord]++;
       countEntry(words, block * 2, 1);
       if (this.#waitsForIndex) (this.ordered as OrderedIndex).pending.add(this.index, block);
@@ -419,7 +352,7 @@ export class Shard extends ShardReader {
     const keyWords = wordsOf(before & KEY_LENGTH_MASK);
     const valueLength = operations[at + 1];
     countBytes(words, REGION_VALUE_BYTES, valueLength - words[entry + E.ENTRY_VALUE_LENGTH]);
-    this.#beginChange();
+    this.beginChangeLocked();
     words[entry] = (operations[at] & ~CLASS_BITS) | (before & CLASS_BITS);
     words[entry + E.ENTRY_VALUE_LENGTH] = valueLength;
     words[entry + E.ENTRY_LSN_LOW] = lsnLow;
@@ -429,7 +362,7 @@ export class Shard extends ShardReader {
     const count = wordsOf(valueLength);
     if (count <= WORD_COPY_MAX) for (let i = 0; i < count; i++) words[to + i] = operations[from + i];
     else bytes.copy(region.bytes, to * 4, from * 4, (from + count) * 4);
-    this.#endChange();
+    this.endChangeLocked();
     this.#countOverwritten(entry, before);
   }
 
@@ -444,9 +377,9 @@ export class Shard extends ShardReader {
     const words = region.words;
     const isKept = note !== 0 && this.#isNeeded(entry);
     words[block * 2 + E.ENTRY_OLDER] = isKept ? entry >>> 1 : words[entry + E.ENTRY_OLDER];
-    this.#beginChange();
+    this.beginChangeLocked();
     this.table.replaceLocated(block);
-    this.#endChange();
+    this.endChangeLocked();
     this.#indexScratch(block);
     if (isKept) {
       pushNote(region, note, entry >>> 1, lsnLow, lsnHigh, this.scratch.keyHash);
@@ -474,17 +407,17 @@ export class Shard extends ShardReader {
     }
     this.#giveUnused(block, note);
     if (words[entry + E.ENTRY_OLDER] !== 0) {
-      this.#beginChange();
+      this.beginChangeLocked();
       words[entry] = (words[entry] & ~EXPIRES_BIT & ~(VALUE_TYPE_MASK << VALUE_TYPE_SHIFT)) | (E.TYPE_TOMBSTONE << VALUE_TYPE_SHIFT);
       words[entry + E.ENTRY_VALUE_LENGTH] = 0;
       words[entry + E.ENTRY_LSN_LOW] = lsnLow;
       words[entry + E.ENTRY_LSN_HIGH] = lsnHigh;
-      this.#endChange();
+      this.endChangeLocked();
       return;
     }
-    this.#beginChange();
+    this.beginChangeLocked();
     this.table.removeLocated();
-    this.#endChange();
+    this.endChangeLocked();
     if (this.ordered !== undefined) {
       this.#probe.length = this.scratch.keyLength;
       this.ordered.removeLocked(this.#probe);
@@ -517,76 +450,5 @@ export class Shard extends ShardReader {
   /** Whether `reclaimLocked` would find anything. Without the lock: a hint. */
   hasVersions(): boolean {
     return this.region.words[REGION_NOTES_FIRST] !== 0;
-  }
-
-  /**
-   * Frees versions that no open snapshot needs any more, oldest first, and tombstones that have none left.
-   * @returns how many were freed; fewer than `max` when no more can go now
-   */
-  reclaimLocked(max: number): number {
-    const { region } = this;
-    const control = this.control;
-    const oldest =
-      control[L.CONTROL_SNAPSHOT_COUNT] === 0
-        ? L.SNAPSHOT_NONE
-        : lsnFrom(Atomics.load(control, L.CONTROL_SNAPSHOT_OLDEST + L.LSN_LOW), Atomics.load(control, L.CONTROL_SNAPSHOT_OLDEST));
-    for (let freed = 0; freed < max; freed++) {
-      const note = firstUnneeded(region, oldest);
-      if (note === undefined) return freed;
-      const { words } = region;
-      const entry = this.table.locateVersion(note.hash, note.unit);
-      assert(entry !== ABSENT, 'an old version is in the chain of its entry');
-      const newer = this.table.newerWord;
-      this.#beginChange();
-      words[newer] = words[note.unit * 2 + E.ENTRY_OLDER];
-      this.#endChange();
-      const isOver = E.isTombstone(words, entry) && words[entry + E.ENTRY_OLDER] === 0;
-      dropFirstNote(region);
-      free(region, note.unit, words[note.unit * 2] >>> E.ENTRY_CLASS_SHIFT);
-      if (isOver) this.#removeTombstone(entry);
-    }
-    return max;
-  }
-
-  /** Removes tombstones without versions: what a thread leaves that dies while it reclaims. @param entries units, of a shard that has been repaired */
-  removeBareTombstonesLocked(entries: readonly number[]): void {
-    const { region, scratch } = this;
-    for (const unit of entries) {
-      const { words } = region;
-      const entry = unit * 2;
-      if (!E.isTombstone(words, entry) || words[entry + E.ENTRY_OLDER] !== 0) continue;
-      scratch.keyLength = words[entry] & KEY_LENGTH_MASK;
-      const from = (entry + E.ENTRY_HEADER_WORDS) * 4;
-      region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(scratch.keyLength) * 4);
-      scratch.keyHash = hashWords(scratch, scratch.keyLength);
-      if (this.table.locate(scratch) === entry) this.#removeTombstone(entry);
-    }
-  }
-
-  /** Removes a tombstone whose slot was found just now, from index and table. */
-  #removeTombstone(entry: number): void {
-    const { region, ordered } = this;
-    const { words } = region;
-    if (ordered !== undefined) {
-      try {
-        ordered.lockFor(this.index);
-      } catch (error) {
-        if (!(error instanceof FlashVectorError)) throw error;
-        // The write on whose way this is has taken effect, so it must not fail: the tombstone stays, too.
-        return;
-      }
-      try {
-        // Without memory for a changed leaf the tombstone stays, and goes with the next write of its key.
-        if (!ordered.reserveLocked(0, 0)) return;
-        this.#entryProbe.setWords(words, entry + E.ENTRY_HEADER_WORDS, words[entry] & KEY_LENGTH_MASK);
-        ordered.removeLocked(this.#entryProbe);
-      } finally {
-        ordered.unlock();
-      }
-    }
-    this.#beginChange();
-    this.table.removeLocated();
-    this.#endChange();
-    free(region, entry >>> 1, words[entry] >>> E.ENTRY_CLASS_SHIFT);
   }
 }

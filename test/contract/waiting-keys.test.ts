@@ -13,6 +13,7 @@ import { DURABILITY_MEMORY, OPERATION_PUT } from '../../src/base/record.js';
 import { Writer } from '../../src/engine/writer.js';
 import { encodeKey } from '../../src/table/key-codec.js';
 import { PendingKeys, SLICE } from '../../src/table/pending-keys.js';
+import { reclaimLocked } from '../../src/table/reclaim.js';
 import { checkTree, del, emptyCore, indexOf, put } from '../support/index-harness.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { tempFolder } from '../support/temp.js';
@@ -502,7 +503,7 @@ void t.test('a tombstone that cannot be removed for want of the lock stays, and 
   index.lockFor = () => {
     throw new FlashVectorError('FV_TIMEOUT', 'the index lock is held');
   };
-  t.equal(shard.reclaimLocked(10), 1);
+  t.equal(reclaimLocked(shard, 10), 1);
   t.notOk(shard.hasVersions());
   index.lockFor = lockFor;
   t.equal(checkTree(core), 1, 'the tombstone stays');

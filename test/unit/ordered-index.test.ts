@@ -23,6 +23,7 @@ import { NODE_PREFIX, NODE_VERSION } from '../../src/table/index-node.js';
 import { createIndex } from '../../src/table/index-tree.js';
 import { NodePool } from '../../src/table/node-pool.js';
 import { OrderedIndex } from '../../src/table/ordered-index.js';
+import { repairTableLocked } from '../../src/table/shard-repair.js';
 import { randomFrom, testSeed } from '../support/random.js';
 import { checkTree, del, emptyCore, indexOf, put, walkKeys } from '../support/index-harness.js';
 import indexTask from '../../workers/index.js';
@@ -195,7 +196,7 @@ void t.test('regression: at the memory cap a repair could not finish a key that 
     index.removeLocked(probe);
     repairIndex(index);
     takeAll();
-    const found = shard.repairTableLocked();
+    const found = repairTableLocked(shard);
     reconcileIndex(index, [{ shard: 0, entries: found.entries }]);
     shard.closeChangeLocked();
     index.unlock();
