@@ -3,6 +3,7 @@
 import t from 'tap';
 import { KEY_LENGTH_MASK } from '../../src/base/record.js';
 import type { Core } from '../../src/engine/core.js';
+import { Repair } from '../../src/engine/repair.js';
 import { giveChunks, reserveTop, takeChunks } from '../../src/memory/chunks.js';
 import * as L from '../../src/memory/layout.js';
 import {
@@ -18,6 +19,7 @@ import {
   REGION_LENGTH,
   REGION_SLABS,
 } from '../../src/memory/region.js';
+import { claimSlot } from '../../src/memory/registry.js';
 import { CLASS_BYTES, CLASS_COUNT, allocate, chunksFor, classOf, free, hasBlocks, slabOf } from '../../src/memory/slabs.js';
 import { BatchRoom } from '../../src/table/batch-room.js';
 import { ENTRY_HEADER_WORDS } from '../../src/table/entry.js';
@@ -252,6 +254,43 @@ void t.test('what is made sure of for a batch suffices, at the cap, with keys of
   }
   t.comment(JSON.stringify(outcomes));
   t.ok(outcomes.end > 2 && outcomes.each > 10 && outcomes.refused < 140, JSON.stringify(outcomes));
+});
+
+void t.test('behind the burial of another thread there is what a writer had made sure of that waited for it', async (t) => {
+  const dead = 2;
+  const longKey = (i: number): string => `${'z'.repeat(60_000)}${ordinal(i)}`;
+  for (const count of [1, 300, 1500, 1700, 1900, 2100]) {
+    const core = emptyCore(1);
+    for (let i = 0; i < 3000; i++) put(core, ordinal(2 * i));
+    // Until the next one splits its leaf.
+    let longs = 0;
+    const index = indexOf(core);
+    for (; longs < 10 || index.separatorBytesLocked(probeOf(`${longKey(5)}-`)) < 60_000; longs++) {
+      put(core, longKey(longs));
+      index.settle();
+    }
+    const long = probeOf(`${longKey(5)}-`);
+    const missing = Array.from({ length: count }, (_, i) => ordinal(2 * i + 1));
+    // Takes the index's lock, as a writer that waits for another one with it in its hand.
+    putWithoutIndex(core, missing);
+    const { region } = index;
+    t.ok(index.reserveOneLocked(long));
+    // And no more than that: others have had what the region holds besides.
+    core.words[L.CONTROL_MEMORY_UNITS_MAX] = core.words[L.CONTROL_MEMORY_UNITS];
+    const others: number[] = [];
+    while (index.reserveOneLocked(long)) others.push(takeChunks(region, 1));
+    giveChunks(region, others.pop() ?? 0, 1);
+    t.ok(index.reserveOneLocked(long));
+    core.words[L.CONTROL_MEMORY_UNITS_MAX] = L.MEMORY_UNITS_UNLIMITED;
+    claimSlot(core.control, dead, 0);
+    core.words[core.shards[0].lockWord] = dead + 1;
+    t.ok(new Repair(core).bury(dead));
+    region.refresh();
+    core.words[L.CONTROL_MEMORY_UNITS_MAX] = core.words[L.CONTROL_MEMORY_UNITS];
+    t.ok(index.reserveOneLocked(long), `${count} keys were put into the index meanwhile, and others took the rest of the memory`);
+    index.unlock();
+    t.equal(checkTree(core), 3000 + longs + count);
+  }
 });
 
 /** Takes all blocks of all slabs, so that none is left, but for those of one class. */
