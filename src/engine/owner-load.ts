@@ -23,32 +23,46 @@ const REST_MS = 0.1;
 const LONG_REST_MS = 0.2;
 /** Bytes of log a second from which on a checkpoint that rests lets so much log gather meanwhile that it had better hurry. */
 const HURRY_BYTES = 16 * 1024 * 1024;
+/** The same where the thread still has a little time: what it waits for is the log, behind all that it writes. */
+const FLOOD_BYTES = 64 * 1024 * 1024;
+
+/** For how long an event loop has run what was to be run, and has had nothing to run, in ms. */
+interface LoopTimes {
+  active: number;
+  idle: number;
+}
+
 export class OwnerLoad {
-  readonly #apartMs: number;
   /** Bytes logged a second, between the last two looks. */
   #logRate = 0;
   /** Share of its time that the owner's thread was at work, between the same; what it turned its loop for while it waited is not work. */
   #utilization = 0;
-  #lookedUtilization = performance.eventLoopUtilization();
+  #looked: LoopTimes;
   #lookedPolledMs = polledMs();
-  #lookedMs = performance.now();
+  #lookedMs: number;
   #lookedBytes = 0;
 
   /** @param apartMs looks that follow sooner count for nothing */
-  constructor(apartMs: number) {
-    this.#apartMs = apartMs;
+  constructor(
+    readonly apartMs: number,
+    readonly now: () => number = () => performance.now(),
+    readonly loopTimes: () => LoopTimes = () => performance.eventLoopUtilization(),
+  ) {
+    this.#looked = loopTimes();
+    this.#lookedMs = now();
   }
 
   /** @param logged bytes of log since the store was opened */
   look(logged: number): void {
-    const now = performance.now();
-    if (now - this.#lookedMs < this.#apartMs) return;
+    const now = this.now();
+    if (now - this.#lookedMs < this.apartMs) return;
     this.#logRate = ((logged - this.#lookedBytes) * 1000) / (now - this.#lookedMs);
-    const utilization = performance.eventLoopUtilization();
-    const { active, idle } = performance.eventLoopUtilization(utilization, this.#lookedUtilization);
+    const times = this.loopTimes();
+    const active = times.active - this.#looked.active;
+    const idle = times.idle - this.#looked.idle;
     const polled = polledMs();
     this.#utilization = (active - polled + this.#lookedPolledMs) / (active + idle);
-    this.#lookedUtilization = utilization;
+    this.#looked = times;
     this.#lookedPolledMs = polled;
     this.#lookedMs = now;
     this.#lookedBytes = logged;
@@ -60,14 +74,15 @@ export class OwnerLoad {
   }
 
   /**
-   * How long a checkpoint's threads rest after every stretch of work, in ms; 0: not at all. Where the owner's thread has no time to spare and the log grows fast, a short one is rather over soon. A
-   * thread that only seems to have none, because it turns its loop all the time, still waits for the log, whose thread needs a processor for it. One that has some may be
-   * waited for by others: it is what the longer rests are for.
+   * How long a checkpoint's threads rest after every stretch of work, in ms; 0: not at all. Where the owner's thread has no time to spare and the log grows fast, or has
+   * hardly any and it grows very fast, a short one is rather over soon. A thread that only seems to have none, because it turns its loop all the time, still waits for the log, whose thread
+   * needs a processor for it. One that has some may be waited for by others: it is what the longer rests are for.
    * @param isLong whether the checkpoint takes more than a moment
    */
   restMs(isLong: boolean): number {
     if (!this.isBusy) return 0;
     if (this.#utilization < SPARE_SHARE) return LONG_REST_MS;
-    return this.#utilization < SATURATED_SHARE || this.#logRate < HURRY_BYTES || isLong ? REST_MS : 0;
+    const hurryBytes = this.#utilization < SATURATED_SHARE ? FLOOD_BYTES : HURRY_BYTES;
+    return isLong || this.#logRate < hurryBytes ? REST_MS : 0;
   }
 }

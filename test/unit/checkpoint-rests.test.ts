@@ -4,6 +4,7 @@ import t from 'tap';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { AckPoll, polledMs } from '../../src/engine/ack-poll.js';
 import { Checkpointer } from '../../src/engine/checkpoints.js';
+import { OwnerLoad } from '../../src/engine/owner-load.js';
 import type { Pool } from '../../src/engine/pool.js';
 import type { Writer } from '../../src/engine/writer.js';
 import * as L from '../../src/memory/layout.js';
@@ -98,6 +99,43 @@ void t.test('rests while the store is written to, unless its thread has no time 
   await spinning;
   clearInterval(writes);
   await checkpointer.stop();
+});
+
+void t.test('how long it rests goes by the time that its owner has to spare, the log, and its own length', (t) => {
+  const looksMs = 100;
+  const cases: [share: number, mebibytes: number, short: number, long: number][] = [
+    [0.1, 0.5, 0, 0],
+    [0.6, 0.5, 0.2, 0.2],
+    [0.1, 2, 0.2, 0.2],
+    [0.1, 500, 0.2, 0.2],
+    [0.79, 500, 0.2, 0.2],
+    [0.81, 0.5, 0.1, 0.1],
+    [0.81, 63, 0.1, 0.1],
+    [0.81, 65, 0, 0.1],
+    [0.94, 65, 0, 0.1],
+    [0.96, 15, 0.1, 0.1],
+    [0.96, 17, 0, 0.1],
+    [0.96, 500, 0, 0.1],
+  ];
+  for (const [share, mebibytes, short, long] of cases) {
+    let nowMs = 5000;
+    let logged = 0;
+    const load = new OwnerLoad(
+      looksMs,
+      () => nowMs,
+      () => ({ active: share * nowMs, idle: (1 - share) * nowMs }),
+    );
+    const pass = (ms: number): void => {
+      nowMs += ms;
+      logged += (mebibytes * 1024 * 1024 * ms) / 1000;
+      load.look(logged);
+    };
+    pass(looksMs / 2);
+    t.same([load.restMs(false), load.restMs(true)], [0, 0], 'nothing is known yet');
+    pass(looksMs);
+    t.same([load.restMs(false), load.restMs(true)], [short, long], `${share} of its time, ${mebibytes} MiB a second`);
+  }
+  t.end();
 });
 
 void t.test('regression: a checkpoint at once after opening was taken for one beside a busy loop', async (t) => {
