@@ -1,5 +1,5 @@
 /**
- * The reading half of a store as a thread sees it; database.ts adds writing and the store's life.
+ * The reading half of a store as a thread sees it; store-writes.ts adds writing, database.ts the store's life.
  *
  * Public methods check their arguments here; what they call trusts them.
  */

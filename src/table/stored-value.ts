@@ -42,8 +42,12 @@ export function decodeStored(
       return bytes.ucs2Slice(start, end);
     case E.TYPE_UINT8_ARRAY:
       return Uint8Array.prototype.slice.call(new Uint8Array(bytes.buffer, bytes.byteOffset + start, length));
-    case E.TYPE_BUFFER:
-      return Buffer.from(bytes.subarray(start, end));
+    case E.TYPE_BUFFER: {
+      // `Buffer.from` would cut it from memory that it shares with others.
+      const copy = Buffer.allocUnsafeSlow(length);
+      bytes.copy(copy, 0, start, end);
+      return copy;
+    }
     case E.TYPE_INT32:
       return bytes.readInt32LE(start);
     case E.TYPE_FLOAT64:

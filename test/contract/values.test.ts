@@ -126,6 +126,48 @@ void t.test("a value returned is the caller's own, and a value given may change 
   await db.close();
 });
 
+void t.test('regression: a Buffer from a transaction or a feed of changes shared its memory with others, and went with them', async (t) => {
+  const db = await open(tempFolder(t), { cache: true });
+  for (const length of [0, 1, 64, 65, 100, 1000, 4095, 4096, 100_000]) {
+    const value = Buffer.alloc(length, length % 251);
+    const key = `k${length}`;
+    const lsn = await db.put(key, value);
+    const snapshot = db.snapshot();
+    const read: unknown[] = [db.get(key), ...db.getMany([key, key]), db.getEntry(key)?.value, snapshot.get(key)];
+    for (const [, stored] of db.entries({ gte: key, limit: 1 })) read.push(stored);
+    await db.transaction((tx) => {
+      read.push(tx.get(key));
+      tx.put(key, value);
+      read.push(tx.get(key), tx.getEntry(key)?.value);
+    });
+    for await (const change of db.changes({ since: lsn - 1 })) {
+      if (change.type === 'put') read.push(change.value);
+      if (change.lsn > lsn) break;
+    }
+    snapshot.close();
+    t.equal(read.length, 11);
+    for (const buffer of read as Buffer[]) {
+      if (!Buffer.isBuffer(buffer) || !buffer.equals(value) || buffer.buffer.byteLength !== length)
+        t.fail(`${length} bytes are ${buffer.length} of ${buffer.buffer.byteLength}`);
+    }
+    // A byte stream takes the memory of what it is given.
+    const taken = new Set<Buffer>();
+    for (const buffer of (read as Buffer[]).filter((each) => each.length > 0)) {
+      const stream = new ReadableStream({
+        type: 'bytes',
+        start: (controller) => {
+          controller.enqueue(buffer);
+          controller.close();
+        },
+      });
+      t.equal((await new Response(stream).arrayBuffer()).byteLength, length);
+      taken.add(buffer);
+      for (const other of read as Buffer[]) if (!taken.has(other) && !other.equals(value)) t.fail('another one has changed');
+    }
+  }
+  await db.close();
+});
+
 void t.test('shapes that every thread shares are written once and survive a reopen', async (t) => {
   const folder = tempFolder(t);
   let db = await open(folder);
