@@ -8,6 +8,7 @@
 import { assert } from '../base/errors.js';
 import { lsnFrom } from '../base/lsn.js';
 import * as R from '../base/record.js';
+import { copyIn } from '../memory/copy.js';
 import * as L from '../memory/layout.js';
 import { releaseWrite, tryAcquireWrite } from '../memory/lock.js';
 import { EPOCH_MASK, NO_ROOM, RING_HEADROOM_BYTES } from '../memory/ring.js';
@@ -328,7 +329,7 @@ function copyBody(batch: EncodedBatch, bytes: Buffer, words: Int32Array, to: num
     const from = batch.words;
     for (let i = 0; i < count; i++) words[to + i] = from[i];
   } else {
-    batch.bytes.copy(bytes, to * 4, 0, count * 4);
+    copyIn(batch.bytes, 0, bytes, to * 4, count * 4);
   }
   if ((count & 1) !== 0) words[to + count] = 0;
 }

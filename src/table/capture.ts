@@ -14,6 +14,7 @@
 
 import { assert } from '../base/errors.js';
 import { wordsOf } from '../base/record.js';
+import { copyOut } from '../memory/copy.js';
 import { fence } from '../memory/fence.js';
 import { acquireRead, releaseRead } from '../memory/lock.js';
 import * as E from './entry.js';
@@ -93,7 +94,7 @@ export class Capture {
       if (words[entry + E.ENTRY_LSN_LOW] !== this.#longLow || words[entry + E.ENTRY_LSN_HIGH] !== this.#longHigh) return GONE;
       const start = (entry + E.ENTRY_HEADER_WORDS + wordsOf(words[entry] & 0xffff)) * 4 + offset;
       if (start + length > bytes.length) return AGAIN;
-      bytes.copy(into, at, start, start + length);
+      copyOut(bytes, start, into, at, length);
       return length;
     });
     return copied === length;

@@ -17,6 +17,7 @@ import {
   wordsOf,
 } from '../base/record.js';
 import type { Clock } from '../memory/clock.js';
+import { copyOut } from '../memory/copy.js';
 import { fence } from '../memory/fence.js';
 import type { Region } from '../memory/region.js';
 import * as E from './entry.js';
@@ -85,9 +86,9 @@ export abstract class EntryReader {
    * meanwhile; only Latin-1 and UTF-16 may be read from a region.
    */
   protected copyForDecoding(start: number, length: number): Buffer {
-    if (length > INLINE_VALUE_BYTES_MAX) return copyOut(this.region.bytes, start, length);
+    if (length > INLINE_VALUE_BYTES_MAX) return copyOf(this.region.bytes, start, length);
     const { bytes } = this.scratch.read;
-    this.region.bytes.copy(bytes, 0, start, start + length);
+    copyOut(this.region.bytes, start, bytes, 0, length);
     return bytes;
   }
 
@@ -155,11 +156,11 @@ export abstract class EntryReader {
       case E.TYPE_UTF16:
         return this.region.bytes.ucs2Slice(start, start + length);
       case E.TYPE_UINT8_ARRAY: {
-        const copy = copyOut(this.region.bytes, start, length);
+        const copy = copyOf(this.region.bytes, start, length);
         return new Uint8Array(copy.buffer, 0, length);
       }
       case E.TYPE_BUFFER:
-        return copyOut(this.region.bytes, start, length);
+        return copyOf(this.region.bytes, start, length);
       case E.TYPE_INT32:
         return words[at];
       case E.TYPE_FLOAT64:
@@ -190,11 +191,11 @@ export abstract class EntryReader {
     scratch.valueType = (meta >>> VALUE_TYPE_SHIFT) & VALUE_TYPE_MASK;
     scratch.valueLength = length;
     if (length > INLINE_VALUE_BYTES_MAX) {
-      scratch.valueBytes = copyOut(bytes, start, length);
+      scratch.valueBytes = copyOf(bytes, start, length);
       return;
     }
     scratch.valueBytes = null;
-    bytes.copy(scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, start, start + wordsOf(length) * 4);
+    copyOut(bytes, start, scratch.bytes, (OPERATION_HEADER_WORDS + wordsOf(scratch.keyLength)) * 4, wordsOf(length) * 4);
   }
 
   /** Expiry of an entry that `locate` found, in ms; 0 for never. */
@@ -210,9 +211,10 @@ export abstract class EntryReader {
   }
 }
 
-function copyOut(bytes: Buffer, start: number, length: number): Buffer {
+/** A Buffer of its own with bytes of a region. */
+function copyOf(bytes: Buffer, start: number, length: number): Buffer {
   const copy = Buffer.allocUnsafeSlow(length);
-  bytes.copy(copy, 0, start, start + length);
+  copyOut(bytes, start, copy, 0, length);
   return copy;
 }
 

@@ -1,6 +1,7 @@
 /** The way of an operation from the scratch to the log's memory. */
 
 import * as R from '../base/record.js';
+import { copyIn } from '../memory/copy.js';
 import { WORD_COPY_MAX } from './entry-reader.js';
 import type { Scratch } from './scratch.js';
 
@@ -19,11 +20,11 @@ export function copyOperation(scratch: Scratch, type: number, words: Int32Array,
   if (count <= WORD_COPY_MAX) {
     for (let i = 0; i < count; i++) words[to + i] = from[i];
   } else {
-    scratch.bytes.copy(bytes, to * 4, 0, count * 4);
+    copyIn(scratch.bytes, 0, bytes, to * 4, count * 4);
   }
   if (external !== null) {
     words[to + total - 1] = 0;
-    bytes.set(external, (to + count) * 4);
+    copyIn(external, 0, bytes, (to + count) * 4, external.length);
   }
   if ((total & 1) !== 0) words[to + total] = 0;
 }

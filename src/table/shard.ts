@@ -17,6 +17,7 @@ import {
   wordsOf,
 } from '../base/record.js';
 import { reserveTop } from '../memory/chunks.js';
+import { copyIn } from '../memory/copy.js';
 import { fence, storeRelease } from '../memory/fence.js';
 import * as L from '../memory/layout.js';
 import { REGION_NOTES_COUNT, REGION_NOTES_FIRST, REGION_VALUE_BYTES, REGION_VERSION_UNITS, type Region } from '../memory/region.js';
@@ -172,11 +173,11 @@ export class Shard extends ShardReader {
       const operation = scratch.words;
       for (let i = 0; i < count; i++) words[to + i] = operation[OPERATION_HEADER_WORDS + i];
     } else {
-      scratch.bytes.copy(this.region.bytes, to * 4, OPERATION_HEADER_WORDS * 4, (OPERATION_HEADER_WORDS + count) * 4);
+      copyIn(scratch.bytes, OPERATION_HEADER_WORDS * 4, this.region.bytes, to * 4, count * 4);
     }
     if (external !== null) {
       const start = (to + keyWords) * 4;
-      this.region.bytes.set(external, start);
+      copyIn(external, 0, this.region.bytes, start, external.length);
       const end = start + external.length;
       // Offsets in a region can pass 2^31: no bit operation on them.
       const padding = -external.length & 3;
@@ -361,7 +362,7 @@ export class Shard extends ShardReader {
     const to = entry + E.ENTRY_HEADER_WORDS + keyWords;
     const count = wordsOf(valueLength);
     if (count <= WORD_COPY_MAX) for (let i = 0; i < count; i++) words[to + i] = operations[from + i];
-    else bytes.copy(region.bytes, to * 4, from * 4, (from + count) * 4);
+    else copyIn(bytes, from * 4, region.bytes, to * 4, count * 4);
     this.endChangeLocked();
     this.#countOverwritten(entry, before);
   }
