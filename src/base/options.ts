@@ -61,7 +61,7 @@ export interface OpenOptions {
   snapshotIntervalSeconds?: number;
   /**
    * Bytes of log after which a checkpoint is made, 64 KiB to 2^53. By default half the size of the last
-   * checkpoint, and at least 32 MiB: so log and checkpoints together stay below three times the data.
+   * checkpoint, and at least 40 MiB: so log and checkpoints together stay below three times the data.
    */
   checkpointLogBytes?: number;
   /**

@@ -74,9 +74,14 @@ export interface CheckpointBase {
   logBytes: number;
 }
 
-const LOOK_MS = 250;
-/** Half a segment of the usual size: a small store that is written as fast as one thread can, by turns of the event loop, takes no more space than with a quarter. */
-const LOG_BYTES_MIN = 32 * 1024 * 1024;
+/** A checkpoint that is due begins so late at most, and so much later log has gathered: 5 MB where one thread writes as fast as it can. */
+const LOOK_MS = 50;
+/** Looks that are closer to each other say nothing about the load. */
+const LOAD_APART_MS = 125;
+/** Keeps the process while a checkpoint is written; and the longest wait for the log thread's word before looking again. */
+const WAIT_MS = 250;
+/** What one thread that writes as fast as it can logs in half a second: more often, checkpoints would take more of the processors than they save space. */
+const LOG_BYTES_MIN = 40 * 1024 * 1024;
 /** Entries for which a part of their own pays. */
 const PART_ENTRIES = 50_000;
 const PARTS_MIN = 4;
@@ -120,7 +125,7 @@ export class Checkpointer {
   #retryAtMs = 0;
   #retryMs = RETRY_MS;
   #lastError: Error | undefined;
-  readonly #load = new OwnerLoad(LOOK_MS / 2);
+  readonly #load = new OwnerLoad(LOAD_APART_MS);
   /** Requests of attached threads that have been served. */
   #served = 0;
 
@@ -202,7 +207,7 @@ export class Checkpointer {
     const { directory, storeId: sourceId, files, segmentBytes } = this.settings;
     const storeId = newStoreId();
     const common = { directory: target, files, storeId, checkpoint: 1, givesWay: this.#givesWay() };
-    const alive = setInterval(() => undefined, LOOK_MS);
+    const alive = setInterval(() => undefined, WAIT_MS);
     try {
       await this.#task({ kind: 'prepare', ...common });
       try {
@@ -286,7 +291,7 @@ export class Checkpointer {
     const logBase = this.#logCounters[M.COUNTER_LOG_BYTES];
     const report: CheckpointReport = { reason, lsn: 0, entries: 0, bytes: 0, durationMs: 0, segmentsRetired: 0 };
     // What is written keeps the process, as a pending write does.
-    const alive = setInterval(() => undefined, LOOK_MS);
+    const alive = setInterval(() => undefined, WAIT_MS);
     try {
       await this.#write(report);
       this.#startedMs = started;
@@ -364,7 +369,7 @@ export class Checkpointer {
       const { failure } = this.#core.control;
       if (failure !== undefined || Atomics.load(words, L.CONTROL_LOG_STATE) !== L.LOG_RUNNING)
         throw failure ?? new FlashVectorError('FV_CLOSED', 'the store is closed');
-      const wait = Atomics.waitAsync(words, L.CONTROL_LOG_ROTATE, 1, LOOK_MS);
+      const wait = Atomics.waitAsync(words, L.CONTROL_LOG_ROTATE, 1, WAIT_MS);
       if (wait.async) await wait.value;
     }
   }
