@@ -26,16 +26,16 @@ import { allocate, classAt, classOf, free } from '../memory/slabs.js';
 import { ENTRY_HEADER_WORDS, ENTRY_OLDER } from './entry.js';
 import type { Scratch } from './scratch.js';
 
-const SEGMENT_SLOTS = 510;
-const SEGMENT_HEADER_WORDS = 2;
-const SEGMENT_WORDS = SEGMENT_HEADER_WORDS + SEGMENT_SLOTS * 2;
+export const SEGMENT_SLOTS = 510;
+export const SEGMENT_HEADER_WORDS = 2;
+export const SEGMENT_WORDS = SEGMENT_HEADER_WORDS + SEGMENT_SLOTS * 2;
 const SEGMENT_BYTES = SEGMENT_WORDS * 4;
 const SEGMENT_CLASS = classOf(SEGMENT_BYTES);
 /** Header word 0: local depth in bits 0-7, number of entries above. Word 1: unit of the overflow segment. */
-const DEPTH_MASK = 0xff;
-const COUNT_SHIFT = 8;
+export const DEPTH_MASK = 0xff;
+export const COUNT_SHIFT = 8;
 const COUNT_ONE = 1 << COUNT_SHIFT;
-const SEGMENT_OVERFLOW = 1;
+export const SEGMENT_OVERFLOW = 1;
 /** Entries at which a segment splits: 82 % full, where a miss still probes fewer than 16 slots on average. */
 const SPLIT_COUNT = 418;
 /** Deepest directory: 4 Mi words. A full region of the smallest entries needs 19. */
@@ -333,104 +333,6 @@ export class HashTable {
     return true;
   }
 
-  /**
-   * Puts the table right after a thread has died inside a change, under the region's lock and an odd version.
-   *
-   * Every change keeps each entry in reach at every instruction: a split fills both halves before the directory leads to
-   * them and frees the old segment after; removal copies a slot before it clears it; a directory is whole before it is the
-   * root. So what is reachable is right but for: a directory that leads to a split segment and to its halves
-   * (the split is taken back), a slot copied twice, a slot whose two words are not of one entry (the hash is made anew
-   * from the key), a count.
-   * @param hashOf hash of the key of the entry at a unit
-   * @param blocks receives the unit of every block of the table and every entry, each once
-   * @param live receives the same
-   * @param visit called for every entry
-   */
-  repair(hashOf: (unit: number) => number, blocks: number[], live: { add(unit: number): boolean }, visit: (unit: number) => void): void {
-    const words = this.region.words;
-    const directory = words[REGION_DIRECTORY];
-    const depth = words[directory * 2 - 2];
-    words[REGION_DEPTH] = depth;
-    blocks.push(directory - 1);
-    live.add(directory - 1);
-    this.#takeSplitsBack(directory * 2, depth);
-    let segments = 0;
-    for (let i = 0; i < 1 << depth; i++) {
-      let segment = words[directory * 2 + i];
-      if (!live.add(segment)) continue;
-      const chain: number[] = [];
-      for (; segment !== 0; segment = words[segment * 2 + SEGMENT_OVERFLOW]) {
-        live.add(segment);
-        chain.push(segment);
-        blocks.push(segment);
-      }
-      segments += chain.length;
-      this.#repairChain(chain, hashOf, blocks, live, visit);
-    }
-    words[REGION_SEGMENTS] = segments;
-  }
-
-  /** Leads the directory back to segments whose halves it leads to in part: shallower segments win. */
-  #takeSplitsBack(directory: number, depth: number): void {
-    const words = this.region.words;
-    const found = new Map<number, number>();
-    for (let i = 0; i < 1 << depth; i++) found.set(words[directory + i], i);
-    const byDepth = [...found].map(([segment, index]) => ({ segment, index, local: words[segment * 2] & DEPTH_MASK }));
-    byDepth.sort((a, b) => b.local - a.local);
-    for (const { segment, index, local } of byDepth) {
-      const span = 1 << Math.max(0, depth - local);
-      const first = index & ~(span - 1);
-      words.fill(segment, directory + first, directory + first + span);
-    }
-  }
-
-  #repairChain(
-    chain: readonly number[],
-    hashOf: (unit: number) => number,
-    blocks: number[],
-    live: { add(unit: number): boolean },
-    visit: (unit: number) => void,
-  ): void {
-    const words = this.region.words;
-    const hashes: number[] = [];
-    const units: number[] = [];
-    const seen = new Set<number>();
-    // What a removal leaves half done shows: a unit twice, a hash twice or 0, or a count that is wrong. Two keys of one hash look
-    // like it and cost the same.
-    let isRight = true;
-    let counted = 0;
-    for (const segment of chain) {
-      counted += words[segment * 2] >>> COUNT_SHIFT;
-      for (let i = 0; i < SEGMENT_SLOTS; i++) {
-        const slot = segment * 2 + SEGMENT_HEADER_WORDS + i * 2;
-        const unit = words[slot + 1];
-        if (unit === 0) continue;
-        const hash = words[slot];
-        if (hash === 0 || seen.has(hash)) isRight = false;
-        seen.add(hash);
-        if (!live.add(unit)) {
-          isRight = false;
-          continue;
-        }
-        blocks.push(unit);
-        hashes.push(hash);
-        units.push(unit);
-        visit(unit);
-      }
-    }
-    if (isRight && counted === units.length) return;
-    for (let i = 0; i < units.length; i++) hashes[i] = hashOf(units[i]);
-    for (const segment of chain) {
-      words[segment * 2] &= DEPTH_MASK;
-      words.fill(0, segment * 2 + SEGMENT_HEADER_WORDS, segment * 2 + SEGMENT_WORDS);
-    }
-    let at = 0;
-    for (let i = 0; i < units.length; i++) {
-      while (words[chain[at] * 2] >>> COUNT_SHIFT >= SEGMENT_SLOTS - 1) at++;
-      putSlot(words, chain[at] * 2, hashes[i], units[i]);
-    }
-  }
-
   /** Adds an entry whose key is absent. Room must have been made. */
   insert(hash: number, unit: number): void {
     const words = this.region.words;
@@ -504,7 +406,8 @@ export class HashTable {
   }
 }
 
-function putSlot(words: Int32Array, segment: number, hash: number, unit: number): void {
+/** Puts an entry into the first slot that its hash can have. Segments keep one slot free: it ends every search. */
+export function putSlot(words: Int32Array, segment: number, hash: number, unit: number): void {
   assert(words[segment] >>> COUNT_SHIFT < SEGMENT_SLOTS - 1, 'a segment keeps a free slot');
   const slots = segment + SEGMENT_HEADER_WORDS;
   let index = home(hash);

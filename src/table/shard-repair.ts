@@ -6,6 +6,7 @@ import { UnitSet, rebuildAllocator } from '../memory/rebuild.js';
 import { REGION_EXPIRING, REGION_KEY_BYTES, REGION_VALUE_BYTES, type Region } from '../memory/region.js';
 import * as E from './entry.js';
 import { countEntry } from './entry-counts.js';
+import { repairHashTable } from './hash-repair.js';
 import { hashWords } from './key-codec.js';
 import type { Shard } from './shard.js';
 import { rebuildNotes, type VersionNote } from './versions.js';
@@ -40,12 +41,13 @@ export function repairTableLocked(shard: Shard): ShardBlocks {
     region.bytes.copy(scratch.bytes, OPERATION_HEADER_WORDS * 4, from, from + wordsOf(keyLength) * 4);
     return hashWords(scratch, keyLength);
   };
-  shard.table.repair(hashOf, found.blocks, found.live, (unit) => {
+  const visit = (unit: number): void => {
     found.entries.push(unit);
     if (E.isTombstone(words, unit * 2)) return;
     count++;
     countEntry(words, unit * 2, 1);
-  });
+  };
+  repairHashTable(region, { hashOf, blocks: found.blocks, live: found.live, visit });
   Atomics.store(region.control, shard.entriesWord, count);
   for (const entry of found.entries) {
     let newer = entry;
