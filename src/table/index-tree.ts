@@ -17,9 +17,8 @@
  * replacing nodes instead of changing them: Rodeh, "B-trees, Shadowing, and Clones", ACM ToS 3(4), 2008.
  */
 
-import { storeRelease } from '../memory/fence.js';
 import { REGION_INDEX_KEY_BYTES, REGION_INDEX_NODES, REGION_INDEX_ROOT, type Region } from '../memory/region.js';
-import { allocate, classAt, free } from '../memory/slabs.js';
+import { allocate } from '../memory/slabs.js';
 import {
   FRAGMENT_SHIFT,
   INNER_SLOTS,
@@ -43,20 +42,15 @@ import {
   leafSlot,
   levelOf,
   removeIntent,
-  rootOf,
   setCount,
 } from './index-node.js';
-import { fragment4, sharedOf } from './key-fragment.js';
-import { sharedBytes, type KeyProbe } from './key-probe.js';
+import { fragment4 } from './key-fragment.js';
+import type { KeyProbe } from './key-probe.js';
+import { IndexShrinker } from './index-shrink.js';
 import { IndexWay, NO_FENCE } from './index-way.js';
+import { InnerFiller } from './inner-filler.js';
 import { LeafFiller } from './leaf-filler.js';
 import { NodePool } from './node-pool.js';
-
-/** Slots of a leaf that two are merged into. */
-const MERGED_MAX = (LEAF_SLOTS * 3) >>> 2;
-/** Inner nodes above the leaves that one call of `compactLocked` looks under, and leaves that it takes away, at most: some tenths of a millisecond. */
-const COMPACTED_PARENTS = 32;
-const COMPACTED_LEAVES = 64;
 
 /** Makes an empty index: one leaf without keys. @returns false when there is no memory */
 export function createIndex(region: Region): boolean {
@@ -72,7 +66,9 @@ export function createIndex(region: Region): boolean {
 export class IndexTree {
   readonly #nodes: NodePool;
   readonly #leaves: LeafFiller;
+  readonly #inner: InnerFiller;
   readonly #way: IndexWay;
+  readonly #shrinker: IndexShrinker;
 
   /**
    * @param region the index's own
@@ -84,7 +80,9 @@ export class IndexTree {
   ) {
     this.#nodes = new NodePool(region);
     this.#leaves = new LeafFiller(region, regions);
+    this.#inner = new InnerFiller(region);
     this.#way = new IndexWay(region, this.#leaves);
+    this.#shrinker = new IndexShrinker(region, this.#nodes, this.#leaves, this.#inner, this.#way);
   }
 
   // Changes -----------------------------------------------------------------------------------
@@ -163,15 +161,6 @@ export class IndexTree {
 
   // Nodes -------------------------------------------------------------------------------------
 
-  /** Puts a finished node in the place of one at `depth` of the path: the store that makes a change. */
-  #swap(depth: number, old: number, node: number): void {
-    const words = this.region.words;
-    this.#nodes.even(node);
-    this.#nodes.odd(old);
-    const word = depth === 0 ? REGION_INDEX_ROOT : childWord(this.#way.path[depth - 1], this.#way.taken[depth - 1]);
-    storeRelease(words, word, node >>> 1);
-  }
-
   /** Leads a key to another block of its shard: one store, between two of the version. */
   #replaceSlot(leaf: number, index: number, unit: number): void {
     this.#nodes.odd(leaf);
@@ -198,7 +187,7 @@ export class IndexTree {
     const words = this.region.words;
     const count = countOf(words, leaf);
     if (count === 1 && this.#way.depth > 0) {
-      this.#removeLeaf(leaf);
+      this.#shrinker.removeLeaf(leaf);
       return;
     }
     const slot = leafSlot(leaf, index);
@@ -209,7 +198,7 @@ export class IndexTree {
     setCount(words, leaf, 0, count - 1);
     words[leaf + LEAF_INTENT] = 0;
     this.#nodes.even(leaf);
-    if (count - 1 < MERGE_BELOW && this.#way.depth > 0) this.#mergeLeaf(leaf, count - 1);
+    if (count - 1 < MERGE_BELOW && this.#way.depth > 0) this.#shrinker.mergeLeaf(leaf, count - 1);
   }
 
   // Splitting ---------------------------------------------------------------------------------
@@ -243,39 +232,10 @@ export class IndexTree {
     const level = levelOf(words, node);
     // Where keys come in order the first part stays well filled.
     const cut = this.#way.highFence(this.#way.depth) === NO_FENCE ? INNER_SLOTS - 8 : INNER_SLOTS >>> 1;
-    this.#copyInner(left, node, level, 0, cut);
-    this.#copyInner(right, node, level, cut + 1, INNER_SLOTS);
+    this.#inner.copy(left, node, level, 0, cut);
+    this.#inner.copy(right, node, level, cut + 1, INNER_SLOTS);
     this.#attachPair(this.#way.depth, node, left, words[innerSlot(node, cut) + SLOT_SEPARATOR] * 2, right);
     words[REGION_INDEX_NODES]++;
-  }
-
-  /** Copies the slots from `from` to `to` and the child before the first of them. */
-  #copyInner(into: number, node: number, level: number, from: number, to: number): void {
-    const words = this.region.words;
-    setCount(words, into, level, to - from);
-    words[into + NODE_FIRST_CHILD] = words[childWord(node, from)];
-    words.copyWithin(into + NODE_HEADER_WORDS, innerSlot(node, from), innerSlot(node, to));
-    this.#setFragments(into, this.#sharedOfInner(into));
-  }
-
-  /** How many bytes the separators of an inner node share. */
-  #sharedOfInner(node: number): number {
-    const { words } = this.region;
-    const count = countOf(words, node);
-    if (count === 0) return 0;
-    const first = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
-    const last = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
-    return sharedBytes(words, first + 1, words[first], words, last + 1, words[last]);
-  }
-
-  /** Notes in an inner node how much its separators share, and the four bytes behind of each. */
-  #setFragments(node: number, shared: number): void {
-    const { words, bytes } = this.region;
-    words[node + NODE_PREFIX] = shared;
-    for (let i = 0; i < countOf(words, node); i++) {
-      const separator = words[innerSlot(node, i) + SLOT_SEPARATOR] * 2;
-      words[innerSlot(node, i)] = fragment4(bytes, (separator + 1) * 4, words[separator], shared);
-    }
   }
 
   /** Puts two nodes and the separator between them in the place of one at `depth`. */
@@ -304,195 +264,31 @@ export class IndexTree {
       words.copyWithin(slot + INNER_SLOT_WORDS, innerSlot(replaced, taken), innerSlot(replaced, count));
       words[childWord(parent, taken)] = left >>> 1;
     }
-    const shared = this.#sharedOfInner(parent);
+    const shared = this.#inner.shared(parent);
     // Where separators share as many bytes as they did, what is known of the others is still right.
     if (added !== 0 && shared === words[replaced + NODE_PREFIX]) {
       words[parent + NODE_PREFIX] = shared;
       words[added] = fragment4(this.region.bytes, separator * 4 + 4, words[separator], shared);
-    } else this.#setFragments(parent, shared);
+    } else this.#inner.setFragments(parent, shared);
     this.#nodes.even(left);
     this.#nodes.even(right);
     if (replaced !== old) this.#nodes.odd(old);
-    this.#swap(depth === 0 ? 0 : depth - 1, replaced, parent);
+    this.#nodes.swap(this.#way.pointerTo(depth === 0 ? 0 : depth - 1), replaced, parent);
     this.#nodes.give(old);
     if (replaced !== old) this.#nodes.give(replaced);
   }
 
-  // Shrinking ---------------------------------------------------------------------------------
-
-  /** Removes a leaf that loses its last key, and the inner nodes above it that lead nowhere else. */
-  #removeLeaf(leaf: number): void {
-    let depth = this.#way.depth - 1;
-    while (depth > 0 && countOf(this.region.words, this.#way.path[depth]) === 0) depth--;
-    const parent = this.#way.path[depth];
-    const doomed = [leaf];
-    for (let d = depth + 1; d < this.#way.depth; d++) doomed.push(this.#way.path[d]);
-    const node = this.#nodes.take();
-    const words = this.region.words;
-    if (countOf(words, parent) === 0) {
-      // The root leads to nothing else: an empty leaf takes its place.
-      setCount(words, node, 0, 0);
-      words[node + NODE_PREFIX] = 0;
-      words[node + LEAF_INTENT] = 0;
-      for (const gone of doomed) this.#nodes.odd(gone);
-      this.#swap(0, parent, node);
-    } else {
-      this.#widenBeside(depth);
-      this.#withoutChild(node, parent, this.#way.taken[depth]);
-      for (const gone of doomed) this.#nodes.odd(gone);
-      this.#swap(depth, parent, node);
-      const separator = words[innerSlot(parent, Math.max(0, this.#way.taken[depth] - 1)) + SLOT_SEPARATOR];
-      free(this.region, separator, classAt(this.region, separator));
-    }
-    for (const gone of doomed) this.#nodes.give(gone);
-    this.#nodes.give(parent);
-    words[REGION_INDEX_NODES] -= doomed.length;
-    this.#lowerRoot();
-  }
-
-  /** Makes `copy` the inner node `parent` without child `child`, and without the separator beside it. */
-  #withoutChild(copy: number, parent: number, child: number): void {
-    const words = this.region.words;
-    const count = countOf(words, parent);
-    const without = child === 0 ? 0 : child - 1;
-    setCount(words, copy, levelOf(words, parent), count - 1);
-    words[copy + NODE_FIRST_CHILD] = words[childWord(parent, child === 0 ? 1 : 0)];
-    words.copyWithin(copy + NODE_HEADER_WORDS, parent + NODE_HEADER_WORDS, innerSlot(parent, without));
-    words.copyWithin(innerSlot(copy, without), innerSlot(parent, without + 1), innerSlot(parent, count));
-    this.#setFragments(copy, this.#sharedOfInner(copy));
-  }
-
   /**
-   * Before the child taken at `depth` goes: the leaf beside it, which will get the keys from its range, must not count on
-   * sharing more bytes than all of them do.
-   */
-  #widenBeside(depth: number): void {
-    const words = this.region.words;
-    const parent = this.#way.path[depth];
-    const gone = this.#way.taken[depth];
-    const toTheLeft = gone > 0;
-    let low = this.#way.lowFence(depth + 1);
-    let high = this.#way.highFence(depth + 1);
-    const beside = toTheLeft ? gone - 1 : 1;
-    this.#way.taken[depth] = beside;
-    if (toTheLeft) low = this.#way.lowFence(depth + 1);
-    else high = this.#way.highFence(depth + 1);
-    this.#way.taken[depth] = gone;
-    let pointer = childWord(parent, beside);
-    let node = words[pointer] * 2;
-    while (levelOf(words, node) !== 0) {
-      const count = countOf(words, node);
-      if (count > 0 && toTheLeft) low = words[innerSlot(node, count - 1) + SLOT_SEPARATOR] * 2;
-      else if (count > 0) high = words[innerSlot(node, 0) + SLOT_SEPARATOR] * 2;
-      pointer = childWord(node, toTheLeft ? count : 0);
-      node = words[pointer] * 2;
-    }
-    const shared = this.#way.sharedByFences(low, high);
-    if (sharedOf(words[node + NODE_PREFIX]) <= shared) return;
-    const wider = this.#nodes.take();
-    this.#leaves.copy(wider, node, 0, countOf(this.region.words, node), shared);
-    this.#nodes.even(wider);
-    this.#nodes.odd(node);
-    storeRelease(this.region.words, pointer, wider >>> 1);
-    this.#nodes.give(node);
-  }
-
-  /** Merges a small leaf with a neighbour under the same inner node, if both fit. */
-  #mergeLeaf(leaf: number, count: number): void {
-    const words = this.region.words;
-    const depth = this.#way.depth - 1;
-    const parent = this.#way.path[depth];
-    const siblings = countOf(words, parent);
-    if (siblings === 0) return;
-    const index = this.#way.taken[depth];
-    const leftIndex = index === 0 ? 0 : index - 1;
-    const left = index === 0 ? leaf : words[childWord(parent, leftIndex)] * 2;
-    const right = index === 0 ? words[childWord(parent, 1)] * 2 : leaf;
-    const other = index === 0 ? right : left;
-    if (countOf(words, other) + count > MERGED_MAX) return;
-    this.#way.taken[depth] = leftIndex;
-    const low = this.#way.lowFence(this.#way.depth);
-    this.#way.taken[depth] = leftIndex + 1;
-    const high = this.#way.highFence(this.#way.depth);
-    const merged = this.#nodes.take();
-    const copy = this.#nodes.take();
-    const total = this.#leaves.collect(right, this.#leaves.collect(left, 0));
-    this.#leaves.fill(merged, 0, total, this.#way.sharedByFences(low, high));
-    // The right leaf goes with the separator before it, and the merged one takes the left one's place.
-    this.#withoutChild(copy, parent, leftIndex + 1);
-    this.region.words[childWord(copy, leftIndex)] = merged >>> 1;
-    const separator = words[innerSlot(parent, leftIndex) + SLOT_SEPARATOR];
-    this.#nodes.even(merged);
-    this.#nodes.odd(left);
-    this.#nodes.odd(right);
-    this.#swap(depth, parent, copy);
-    free(this.region, separator, classAt(this.region, separator));
-    this.#nodes.give(left);
-    this.#nodes.give(right);
-    this.#nodes.give(parent);
-    this.region.words[REGION_INDEX_NODES]--;
-    this.#lowerRoot();
-  }
-
-  /**
-   * Where there is no memory: merges leaves that fit into one, under inner nodes chosen at random. Leaves that lose keys here and there are a quarter full before a
-   * removal merges them. Room for a removal must have been reserved.
+   * Where there is no memory: merges leaves that fit into one, see IndexShrinker. Room for a removal must have been reserved.
    * @param wanted leaves to take away
    * @returns how many went
    */
   compactLocked(wanted: number): number {
-    const most = Math.min(wanted, COMPACTED_LEAVES);
-    let gone = 0;
-    for (let parents = 0; parents < COMPACTED_PARENTS && gone < most; parents++) gone += this.#compactSomewhere(most - gone);
-    return gone;
-  }
-
-  #compactSomewhere(most: number): number {
-    const { region } = this;
-    region.sync();
-    const { words } = region;
-    let node = rootOf(region) * 2;
-    if (levelOf(words, node) === 0) return 0;
-    let depth = 0;
-    while (levelOf(words, node) > 1) {
-      const child = Math.floor(Math.random() * (countOf(words, node) + 1));
-      this.#way.path[depth] = node;
-      this.#way.taken[depth++] = child;
-      node = words[childWord(node, child)] * 2;
-    }
-    this.#way.depth = depth + 1;
-    let gone = 0;
-    for (let child = 1; gone < most && levelOf(words, node) === 1 && child <= countOf(words, node);) {
-      const left = words[childWord(node, child - 1)] * 2;
-      const right = words[childWord(node, child)] * 2;
-      if (countOf(words, left) + countOf(words, right) > MERGED_MAX) {
-        child++;
-        continue;
-      }
-      this.#way.path[depth] = node;
-      this.#way.taken[depth] = child;
-      this.#mergeLeaf(right, countOf(words, right));
-      gone++;
-      node = words[depth === 0 ? REGION_INDEX_ROOT : childWord(this.#way.path[depth - 1], this.#way.taken[depth - 1])] * 2;
-    }
-    return gone;
+    return this.#shrinker.compact(wanted);
   }
 
   /** Makes free nodes of chunks that are free, wherever they lie, until there are `most`. */
   makeNodesLocked(most: number): void {
     this.#nodes.refill(most, true);
-  }
-
-  /** Takes away roots that lead to a single node. */
-  #lowerRoot(): void {
-    const words = this.region.words;
-    for (;;) {
-      const root = rootOf(this.region) * 2;
-      if (levelOf(words, root) === 0 || countOf(words, root) !== 0) return;
-      this.#nodes.odd(root);
-      storeRelease(words, REGION_INDEX_ROOT, words[root + NODE_FIRST_CHILD]);
-      this.#nodes.give(root);
-      words[REGION_INDEX_NODES]--;
-    }
   }
 }

@@ -5,7 +5,7 @@
 
 import { assert } from '../base/errors.js';
 import { KEY_LENGTH_MASK } from '../base/record.js';
-import type { Region } from '../memory/region.js';
+import { REGION_INDEX_ROOT, type Region } from '../memory/region.js';
 import { ENTRY_HEADER_WORDS } from './entry.js';
 import {
   FRAGMENT_SHIFT,
@@ -128,6 +128,11 @@ export class IndexWay {
     const entry = words[slot] * 2;
     const other = this.leaves.entryWords(shard, entry);
     return compareKeys(probe.words, probe.at, probe.length, other, entry + ENTRY_HEADER_WORDS, other[entry] & KEY_LENGTH_MASK);
+  }
+
+  /** The word that leads to what lies at `depth` of the path. */
+  pointerTo(depth: number): number {
+    return depth === 0 ? REGION_INDEX_ROOT : childWord(this.path[depth - 1], this.taken[depth - 1]);
   }
 
   /** The separator below, or above, what lies at `depth` of the path: word index of its block, or NO_FENCE. */

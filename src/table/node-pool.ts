@@ -64,4 +64,14 @@ export class NodePool {
     const { words } = this.region;
     storeRelease(words, node + NODE_VERSION, (words[node + NODE_VERSION] + 1) & ~1);
   }
+
+  /**
+   * Puts a finished node in the place of one that leaves the tree: the store that makes a change.
+   * @param pointer the word that leads to the old one
+   */
+  swap(pointer: number, old: number, node: number): void {
+    this.even(node);
+    this.odd(old);
+    storeRelease(this.region.words, pointer, node >>> 1);
+  }
 }
