@@ -160,11 +160,11 @@ async function measure(context: Context, stores: Stores, inFlight: number, targe
 async function openStores(context: Context): Promise<Stores> {
   const data = makeDataSet('string', keyCount(context.quick));
   const db = await openFlashVector(context.folder);
-  await fillFlashVector(db, data.keys, data.values);
+  await fillFlashVector(db, data);
   verify(FLASHVECTOR, data, (key) => db.get(key));
   if (context.lmdb === undefined) return { data, db, lmdb: undefined };
   const lmdb = openLmdb(context.lmdb, context.folder);
-  await fillLmdb(lmdb, data.keys, data.values);
+  await fillLmdb(lmdb, data);
   verify(LMDB, data, (key) => lmdb.get(key));
   return { data, db, lmdb };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { FlashVector } from '../src/index.js';
-import { keyCount, makeDataSet, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
+import { inFillOrder, keyCount, makeDataSet, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
 import {
   fillFlashVector,
   fillLmdb,
@@ -72,31 +72,36 @@ function mapTask(map: Map<string, unknown>, keys: readonly string[]): GetTask {
   return { name: MAP, batch, get: (key) => map.get(key), close: () => Promise.resolve() };
 }
 
-async function openAll(context: Context, { keys, values }: DataSet, kind: ValueKind): Promise<GetTask[]> {
+/** Fills a store of each engine. @param keys in the order in which they are read */
+async function openAll(context: Context, data: DataSet, kind: ValueKind, keys: readonly string[]): Promise<GetTask[]> {
   const db = await openFlashVector(context.folder);
-  await fillFlashVector(db, keys, values);
+  await fillFlashVector(db, data);
   const tasks = [flashVectorTask(db, keys)];
   if (context.lmdb !== undefined) {
     const plain = openLmdb(context.lmdb, context.folder);
-    await fillLmdb(plain, keys, values);
+    await fillLmdb(plain, data);
     tasks.push(lmdbTask(plain, keys));
     // The setting does nothing for values that are not objects.
     if (kind === 'object') {
       const shared = openLmdb(context.lmdb, context.folder, { sharedStructuresKey: Symbol.for('structures') });
-      await fillLmdb(shared, keys, values);
+      await fillLmdb(shared, data);
       tasks.push(lmdbSharedTask(shared, keys));
     }
   }
   // Keys of its own: the Map would compare the very same strings by address.
-  const map = new Map(keys.map((key, i) => [Buffer.from(key).toString(), values[i]]));
+  const filling = inFillOrder(data);
+  const map = new Map(filling.keys.map((key, i) => [Buffer.from(key).toString(), filling.values[i]]));
   tasks.push(mapTask(map, keys));
   return tasks;
 }
 
-async function measure(context: Context, kind: ValueKind): Promise<Section> {
+/** Reads in an order that is not the one in which the stores were filled; with `isAsFilled` in just that. */
+async function measure(context: Context, kind: ValueKind, isAsFilled = false): Promise<Section> {
   const count = keyCount(context.quick);
   const data = makeDataSet(kind, count);
-  const tasks = await openAll(context, data, kind);
+  // Made anew, so that the keys themselves lie in the order in which they are used.
+  const keys = isAsFilled ? inFillOrder(data).keys.map((key) => Buffer.from(key).toString()) : data.keys;
+  const tasks = await openAll(context, data, kind, keys);
   for (const task of tasks) verify(task.name, data, task.get);
   const options = {
     rounds: context.quick ? 3 : 7,
@@ -106,10 +111,11 @@ async function measure(context: Context, kind: ValueKind): Promise<Section> {
     isAsync: false,
   };
   const result = await runPoints(tasks, options);
-  const out = section(`get, ${VALUE_NAMES[kind]}, ${count.toLocaleString('en-US')} keys in random order`, 'gets');
-  const latency = new Map(tasks.map((task) => [task.name, timeCalls(count, (i) => task.get(data.keys[i]))]));
+  const order = isAsFilled ? 'in the order in which they were written' : 'in random order';
+  const out = section(`get, ${VALUE_NAMES[kind]}, ${count.toLocaleString('en-US')} keys ${order}`, 'gets');
+  const latency = new Map(tasks.map((task) => [task.name, timeCalls(count, (i) => task.get(keys[i]))]));
   out.notes.push(`p50 to max: single calls, of which the clock takes ${formatFigure(clockCostUs())} µs; the rate comes from batches`);
-  pointRows(out, result, latency, TARGETS[kind], `get, ${VALUE_NAMES[kind]}`);
+  pointRows(out, result, latency, isAsFilled ? undefined : TARGETS[kind], `get, ${VALUE_NAMES[kind]}`);
   for (const task of tasks) await task.close();
   removeStores(context.folder);
   return out;
@@ -123,14 +129,14 @@ async function measureHot(context: Context): Promise<Section> {
   const data = { keys: places.map((at) => Buffer.from(few.keys[at]).toString()), values: places.map((at) => few.values[at]) };
   const { keys } = data;
   const cached = await openFlashVector(context.folder, { cache: true });
-  await fillFlashVector(cached, data.keys, data.values);
+  await fillFlashVector(cached, data);
   const batch = (): number => {
     let missing = 0;
     for (let i = 0; i < BATCH_SIZE; i++) if (cached.get(keys[i]) === undefined) missing++;
     return missing;
   };
   const own: GetTask = { name: FLASHVECTOR_CACHED, batch, get: (key) => cached.get(key), close: () => cached.close() };
-  const hot = [own, ...(await openAll(context, data, 'object'))];
+  const hot = [own, ...(await openAll(context, data, 'object', keys))];
   for (const task of hot) verify(task.name, data, task.get);
   const options = {
     rounds: context.quick ? 3 : 7,
@@ -160,6 +166,8 @@ export const workload: Workload = {
   async run(context) {
     const sections: Section[] = [];
     for (const kind of ['object', 'string', 'buffer', 'number'] as const) sections.push(await measure(context, kind));
+    // How much it matters.
+    sections.push(await measure(context, 'string', true));
     sections.push(await measureHot(context));
     return sections;
   },

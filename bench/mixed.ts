@@ -65,11 +65,11 @@ function lmdbTask(db: LmdbStore, { keys, values }: DataSet, isPut: Uint8Array): 
 async function openAll(context: Context, data: DataSet): Promise<MixedTask[]> {
   const isPut = makePattern();
   const db = await openFlashVector(context.folder, { durability: 'memory' });
-  await fillFlashVector(db, data.keys, data.values);
+  await fillFlashVector(db, data);
   const tasks = [flashVectorTask(db, data, isPut)];
   if (context.lmdb === undefined) return tasks;
   const other = openLmdb(context.lmdb, context.folder, { noSync: true });
-  await fillLmdb(other, data.keys, data.values);
+  await fillLmdb(other, data);
   tasks.push(lmdbTask(other, data, isPut));
   return tasks;
 }

@@ -27,7 +27,7 @@ export const workload: Workload = {
 async function measure(context: Context, ordered: boolean): Promise<Section> {
   const numbers = [...shuffledNumbers(ENTRIES)];
   const db = await openFlashVector(context.folder, { ordered });
-  await fillFlashVector(db, numbers.map(keyOf), numbers.map(stringOf));
+  await fillFlashVector(db, { keys: numbers.map(keyOf), values: numbers.map(stringOf) });
   const { memory, index, keyBytes, valueBytes, entries, shards } = db.stats();
   await db.close();
   removeStores(context.folder);

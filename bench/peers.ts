@@ -9,7 +9,7 @@ import type { Engine } from './engines/engine.js';
 import { loopsFor, type Loops } from './engines/loops.js';
 import { availableEngines, ENGINES } from './engines/peers.js';
 import { readDocuments } from './support/documents.js';
-import { makeDataSet, VALUE_NAMES, verify, verifyLater, type DataSet, type ValueKind } from './support/data-set.js';
+import { inFillOrder, makeDataSet, VALUE_NAMES, verify, verifyLater, type DataSet, type ValueKind } from './support/data-set.js';
 import { runPaired, type Contestant, type PairedRates } from './support/paired.js';
 import { LatencyLog, type Percentiles } from './support/percentiles.js';
 import { section, type Context, type Section, type Workload } from './support/workload.js';
@@ -94,12 +94,13 @@ class Suite {
     this.contenders = this.all.filter((contender) => contender.name !== LMDB_SHARING || kind === 'object' || kind === 'record');
     const many = `${name}, ${data.keys.length.toLocaleString('en-US')} keys`;
     await this.#fillings(kind, data, many);
+    const filling = inFillOrder(data);
     const filled: Filled[] = [];
     const removers: (() => void)[] = [];
     for (const contender of this.contenders) {
       const { engine, remove } = await this.#open(contender.name, true, kind);
       removers.push(remove);
-      await engine.fill(data.keys, data.values);
+      await engine.fill(filling.keys, filling.values);
       if (engine.readsAtOnce) verify(contender.name, data, (key) => engine.get(key));
       else await verifyLater(contender.name, data, (key) => engine.getLater(key));
       filled.push({ ...contender, engine });

@@ -9,7 +9,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FlashVector } from '../src/index.js';
 import { keyCount, keyOf, makeDataSet, shuffledNumbers, VALUE_NAMES, verify, type DataSet, type ValueKind } from './support/data-set.js';
-import { FLASHVECTOR, LMDB, MAP, openFlashVector, openLmdb, removeStores, type LmdbStore } from './support/engines.js';
+import {
+  fillFlashVector,
+  fillLmdb,
+  FLASHVECTOR,
+  LMDB,
+  MAP,
+  openFlashVector,
+  openLmdb,
+  removeStores,
+  type LmdbStore,
+} from './support/engines.js';
 import { runPaired, type Contestant, type PairedOptions, type PairedRates } from './support/paired.js';
 import { section, type Context, type Section, type TargetResult, type Workload } from './support/workload.js';
 
@@ -118,7 +128,7 @@ async function putAmong(context: Context, data: DataSet, options: PairedOptions)
 /** Fills one store of each engine, checks it, and puts everything over and over again. */
 async function overwrite(context: Context, data: DataSet, options: PairedOptions): Promise<PairedRates> {
   const db = await openFlashVector(context.folder);
-  await putFlashVector(db, data);
+  await fillFlashVector(db, data);
   verify(FLASHVECTOR, data, (key) => db.get(key));
   const afterCheckpoints = async (put: () => Promise<number>): Promise<number> => {
     await idle(db);
@@ -129,7 +139,7 @@ async function overwrite(context: Context, data: DataSet, options: PairedOptions
   if (context.lmdb !== undefined) {
     const store = openLmdb(context.lmdb, context.folder);
     other = store;
-    await putLmdb(store, data, true);
+    await fillLmdb(store, data);
     verify(LMDB, data, (key) => store.get(key));
     contestants.push({ name: LMDB, run: () => afterCheckpoints(() => putLmdb(store, data, true)) });
   }

@@ -32,10 +32,10 @@ interface Stores {
 
 async function openFilled(context: Context, data: DataSet): Promise<Stores> {
   const db = await openFlashVector(context.folder);
-  await fillFlashVector(db, data.keys, data.values);
+  await fillFlashVector(db, data);
   if (context.lmdb === undefined) return { db, lmdb: undefined };
   const lmdb = openLmdb(context.lmdb, context.folder);
-  await fillLmdb(lmdb, data.keys, data.values);
+  await fillLmdb(lmdb, data);
   return { db, lmdb };
 }
 
@@ -179,7 +179,7 @@ async function measureSnapshots(context: Context): Promise<Section> {
   const data = makeDataSet('object', keyCount(context.quick));
   const { keys } = data;
   const db = await openFlashVector(context.folder);
-  await fillFlashVector(db, data.keys, data.values);
+  await fillFlashVector(db, data);
   const read = (): number => {
     let found = 0;
     for (let i = 0; i < keys.length; i++) if (db.get(keys[i]) !== undefined) found++;
@@ -227,10 +227,10 @@ async function measureSnapshots(context: Context): Promise<Section> {
 /** One after the other, each waited for; and a hundred at a time. */
 async function measureTransactions(context: Context, inFlight: number): Promise<Section> {
   const data = makeDataSet('object', 10_000);
-  const { keys, values } = data;
+  const { keys } = data;
   const count = context.quick ? 2000 : 10_000;
   const db = await openFlashVector(context.folder, { durability: 'memory' });
-  await fillFlashVector(db, keys, values);
+  await fillFlashVector(db, data);
   const run = async (transact: (i: number) => Promise<unknown>): Promise<number> => {
     const started = performance.now();
     for (let i = 0; i < count; i += inFlight) {
@@ -258,7 +258,7 @@ async function measureTransactions(context: Context, inFlight: number): Promise<
   if (context.lmdb !== undefined) {
     const lmdb = openLmdb(context.lmdb, context.folder, { noSync: true });
     store = lmdb;
-    await fillLmdb(lmdb, keys, values);
+    await fillLmdb(lmdb, data);
     contestants.push({
       name: LMDB_NO_SYNC,
       run: () =>

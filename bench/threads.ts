@@ -58,7 +58,7 @@ async function closeWorkers(workers: readonly Worker[]): Promise<void> {
 
 async function flashVectorTeam(context: Context, data: DataSet, isDurable: boolean): Promise<Team> {
   const db = await openFlashVector(context.folder, { durability: isDurable ? 'sync' : 'memory' });
-  await fillFlashVector(db, data.keys, data.values);
+  await fillFlashVector(db, data);
   const workers = await startWorkers({ engine: 'flashvector', handle: db.handle }, data.keys.length);
   const close = async (): Promise<void> => {
     await closeWorkers(workers);
@@ -71,7 +71,7 @@ async function flashVectorTeam(context: Context, data: DataSet, isDurable: boole
 async function lmdbTeam(context: Context, data: DataSet, isDurable: boolean): Promise<Team | undefined> {
   if (context.lmdb === undefined) return undefined;
   const db = openLmdb(context.lmdb, context.folder, isDurable ? {} : { noSync: true });
-  await fillLmdb(db, data.keys, data.values);
+  await fillLmdb(db, data);
   const workers = await startWorkers({ engine: 'lmdb', path: db.path, noSync: !isDurable }, data.keys.length);
   const close = async (): Promise<void> => {
     await closeWorkers(workers);

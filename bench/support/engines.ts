@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { open, type FlashVector, type OpenOptions } from '../../src/index.js';
+import { inFillOrder, type DataSet } from './data-set.js';
 
 export type Lmdb = typeof import('lmdb');
 /** What the workloads use of an lmdb-js database, over string keys. */
@@ -53,8 +54,9 @@ export function openLmdb(lmdb: Lmdb, folder: string, options: LmdbOptions = {}):
   return Object.assign(store, { path: directory });
 }
 
-/** Puts a data set, waiting now and then so that no queue grows without bound. */
-export async function fillFlashVector(db: FlashVector, keys: readonly string[], values: readonly unknown[]): Promise<void> {
+/** Puts a data set, in the order for that, waiting now and then so that no queue grows without bound. */
+export async function fillFlashVector(db: FlashVector, data: DataSet): Promise<void> {
+  const { keys, values } = inFillOrder(data);
   for (let i = 0; i < keys.length; i++) {
     const promise = db.put(keys[i], values[i]);
     if (i % 10_000 === 0) await promise;
@@ -63,7 +65,8 @@ export async function fillFlashVector(db: FlashVector, keys: readonly string[], 
   await db.flush();
 }
 
-export async function fillLmdb(db: LmdbStore, keys: readonly string[], values: readonly unknown[]): Promise<void> {
+export async function fillLmdb(db: LmdbStore, data: DataSet): Promise<void> {
+  const { keys, values } = inFillOrder(data);
   for (let i = 0; i < keys.length; i++) {
     const promise = db.put(keys[i], values[i]);
     if (i % 10_000 === 0) await promise;
