@@ -22,7 +22,7 @@ import {
 import { ENTRY_HEADER_BYTES, IN_PLACE_BYTES_MAX } from '../table/entry.js';
 import { addExpiry } from '../table/expiry.js';
 import type { HashTable } from '../table/hash-table.js';
-import { encodeKey } from '../table/key-codec.js';
+import { encodeKey, settledKey } from '../table/key-codec.js';
 import { INLINE_VALUE_BYTES_MAX, type Scratch } from '../table/scratch.js';
 import { WORD_COPY_MAX } from '../table/entry-reader.js';
 import type { Core } from './core.js';
@@ -86,11 +86,12 @@ export class EncodedBatch {
 
   /** @param expiresMs in ms since 1970, or 0 @throws TypeError, FlashVectorError FV_KEY, FV_VALUE */
   put(core: Core, key: unknown, value: unknown, expiresMs: number): void {
+    const settled = settledKey(core.scratch, key);
     core.codec.prepare(value);
-    this.putPrepared(core, key, value, expiresMs);
+    this.putPrepared(core, settled, value, expiresMs);
   }
 
-  /** The same for a value that has been prepared just now. */
+  /** The same for a value that has been prepared just now. @param key a settled one */
   putPrepared(core: Core, key: unknown, value: unknown, expiresMs: number): void {
     encodeKey(core.scratch, key);
     core.codec.place(value);

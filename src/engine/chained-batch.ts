@@ -2,6 +2,7 @@
 
 import { FlashVectorError } from '../base/errors.js';
 import { checkTtl, type WriteOptions } from '../base/options.js';
+import { settledKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
 import type { Core } from './core.js';
 import type { AnyKey } from './key.js';
@@ -31,10 +32,11 @@ export class ChainedBatch {
   put(key: AnyKey, value: unknown, options?: { ttl?: number }): this {
     this.#check();
     const expiresMs = options?.ttl === undefined ? 0 : this.#core.clock.momentIn(checkTtl('batch', options.ttl));
+    const settled = settledKey(this.#core.scratch, key);
     this.#core.codec.prepare(value);
     // A getter of the value may have written the batch.
     this.#check();
-    this.#batch.putPrepared(this.#core, key, value, expiresMs);
+    this.#batch.putPrepared(this.#core, settled, value, expiresMs);
     return this;
   }
 

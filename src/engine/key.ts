@@ -1,6 +1,9 @@
 /** Keys and entries as the user sees them. */
 
+import { copyOfBytes, isByteArray } from '../base/byte-array.js';
+import { settledKey } from '../table/key-codec.js';
 import type { OrderedKey } from '../table/ordered-keys.js';
+import type { Scratch } from '../table/scratch.js';
 
 /** UTF-8 string or bytes, 1 to 65,535 bytes long. A string and its UTF-8 bytes are the same key. */
 export type Key = string | Uint8Array;
@@ -16,8 +19,8 @@ export interface Entry<V = unknown> {
   expiresAt?: number;
 }
 
-/** A key that stays as it is although the caller goes on to change what it gave. */
-export function copyOfKey(key: AnyKey): AnyKey {
-  if (key instanceof Uint8Array) return Uint8Array.prototype.slice.call(key);
-  return Array.isArray(key) ? ([...key] as AnyKey) : key;
+/** A key that stays as it is although the caller goes on to change what it gave; and see `settledKey`. */
+export function copyOfKey(scratch: Scratch, key: AnyKey): AnyKey {
+  const settled = settledKey(scratch, key) as AnyKey;
+  return isByteArray(settled) ? copyOfBytes(settled) : settled;
 }

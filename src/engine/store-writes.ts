@@ -22,7 +22,7 @@ import { DURABILITY_INTERVAL, DURABILITY_MEMORY, DURABILITY_SYNC, OPERATION_DELE
 import * as L from '../memory/layout.js';
 import * as M from '../memory/metrics.js';
 import { addExpiry } from '../table/expiry.js';
-import { encodeKey } from '../table/key-codec.js';
+import { encodeKey, settledKey } from '../table/key-codec.js';
 import { EncodedBatch } from './batch.js';
 import type { Guard } from './batch-writer.js';
 import { clearRange, loadEntries, type LoadOptions } from './bulk.js';
@@ -83,8 +83,9 @@ export abstract class StoreWrites extends StoreReads {
         else if (options.expiresAt !== undefined) expiresMs = options.expiresAt;
       }
       if (this.writer.deferring) this.writer.retryDeferred();
+      const settled = typeof key === 'string' ? key : settledKey(core.scratch, key);
       core.codec.prepare(value);
-      encodeKey(core.scratch, key);
+      encodeKey(core.scratch, settled);
       core.codec.place(value);
       if (expiresMs !== 0) addExpiry(core.scratch, expiresMs);
       this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + core.scratch.valueLength;
@@ -224,12 +225,12 @@ export abstract class StoreWrites extends StoreReads {
       if (typeof by !== 'number' || !Number.isFinite(by)) throw new TypeError(`increment: by must be a finite number, not ${describe(by)}`);
       const core = this.core;
       const durability = this.#durabilityOf('increment', options);
-      encodeKey(core.scratch, key);
+      const copy = copyOfKey(core.scratch, key);
+      encodeKey(core.scratch, copy);
       this.counters[M.COUNTER_PUTS]++;
       this.counters[M.COUNTER_BYTES_WRITTEN] += core.scratch.keyLength + 8;
       const writer = this.writer;
       const result = { value: 0 };
-      const copy = copyOfKey(key);
       const lsn = writer.deferring ? DEFER : writer.tryIncrement(by, durability, FIRST_PATIENCE_MS, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {
@@ -253,7 +254,7 @@ export abstract class StoreWrites extends StoreReads {
       this.checkWritable();
       if (typeof fn !== 'function') throw new TypeError(`update: fn must be a function, not ${describe(fn)}`);
       const durability = this.#durabilityOf('update', options);
-      const copy = copyOfKey(key);
+      const copy = copyOfKey(this.core.scratch, key);
       const writer = this.writer;
       const result = {} as { value: V };
       const run = (patienceMs: number): number => this.#modifications.tryUpdate(copy, fn, durability, patienceMs, result);
@@ -284,13 +285,14 @@ export abstract class StoreWrites extends StoreReads {
       if (typeof fn !== 'function') throw new TypeError(`modify: fn must be a function, not ${describe(fn)}`);
       const durability = this.#durabilityOf('modify', options);
       const writer = this.writer;
+      const settled = settledKey(this.core.scratch, key) as Key;
       if (!writer.deferring) {
-        const lsn = this.#modifications.tryModify(key, fn as Modifier, durability, FIRST_PATIENCE_MS);
+        const lsn = this.#modifications.tryModify(settled, fn as Modifier, durability, FIRST_PATIENCE_MS);
         if (lsn === 0) return Promise.resolve(0);
         if (lsn === CONFLICT) return Promise.reject(conflictError());
         if (!isDeferred(lsn)) return writer.acks.join(lsn, durability);
       }
-      const copy = copyOfKey(key) as Key;
+      const copy = copyOfKey(this.core.scratch, settled) as Key;
       return writer.defer(durability, (patienceMs) => this.#modifications.tryModify(copy, fn as Modifier, durability, patienceMs));
     } catch (error) {
       return Promise.reject(error);
@@ -321,9 +323,9 @@ export abstract class StoreWrites extends StoreReads {
       const durability = this.#durabilityOf(call, options);
       const writer = this.writer;
       const result = { found: false };
-      encodeKey(core.scratch, key);
+      const copy = copyOfKey(core.scratch, key);
+      encodeKey(core.scratch, copy);
       this.counters[M.COUNTER_PUTS]++;
-      const copy = copyOfKey(key);
       const lsn = writer.deferring ? DEFER : writer.tryExpire(expiresMs, durability, FIRST_PATIENCE_MS, result);
       const acknowledged = isDeferred(lsn)
         ? writer.defer(durability, (patienceMs) => {

@@ -6,6 +6,7 @@
  * same bytes are the same key. It is seeded per open, so that nobody can prepare keys that collide.
  */
 
+import { byteCount, isByteArray } from '../base/byte-array.js';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { ENTRY_FLAG_BINARY_KEY, ENTRY_FLAG_FOREIGN_KEY, KEY_BYTES_MAX, OPERATION_HEADER_WORDS } from '../base/record.js';
 import { decodeOrderedKey, encodeOrderedKey } from './ordered-keys.js';
@@ -47,10 +48,32 @@ export function hashWords(scratch: Scratch, keyLength: number): number {
 
 /** A key that is bytes already, with its flags: what a sublevel makes. */
 export class RawKey {
+  readonly #bytes: Uint8Array;
+
   constructor(
-    readonly bytes: Uint8Array,
+    bytes: Uint8Array,
     readonly flags: number,
-  ) {}
+  ) {
+    this.#bytes = bytes;
+  }
+
+  /** As `instanceof`, which would ask a proxy. */
+  static is(key: unknown): key is RawKey {
+    return typeof key === 'object' && key !== null && #bytes in key;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#bytes;
+  }
+}
+
+/**
+ * A key that can be put into the scratch without running anything of the user's, as the elements of an array may: to be had before a value is prepared.
+ * @throws as `encodeKey`
+ */
+export function settledKey(scratch: Scratch, key: unknown): unknown {
+  if (typeof key === 'string' || !scratch.hasOrderedKeys || RawKey.is(key)) return key;
+  return new RawKey(encodeOrderedKey(key), 0);
 }
 
 /**
@@ -124,14 +147,14 @@ function isWellFormed(key: string): boolean {
 }
 
 function encodeOtherKey(scratch: Scratch, key: unknown): void {
-  if (key instanceof RawKey) encodeBytes(scratch, key.bytes, key.flags);
+  if (RawKey.is(key)) encodeBytes(scratch, key.bytes, key.flags);
   else if (scratch.hasOrderedKeys) encodeBytes(scratch, encodeOrderedKey(key), 0);
-  else if (key instanceof Uint8Array) encodeBytes(scratch, key, ENTRY_FLAG_BINARY_KEY);
+  else if (isByteArray(key)) encodeBytes(scratch, key, ENTRY_FLAG_BINARY_KEY);
   else throw new TypeError(`a key must be a string or a Uint8Array, not ${describe(key)}`);
 }
 
 function encodeBytes(scratch: Scratch, key: Uint8Array, flags: number): void {
-  const length = key.length;
+  const length = byteCount(key);
   if (length === 0) throw new FlashVectorError('FV_KEY', 'a key has at least 1 byte; this one is an empty Uint8Array');
   if (length > KEY_BYTES_MAX) throw new FlashVectorError('FV_KEY', `a key has at most ${KEY_BYTES_MAX} bytes; this one has ${length}`);
   scratch.bytes.set(key, KEY_BYTE);

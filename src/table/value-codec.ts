@@ -11,6 +11,7 @@
  */
 
 import { Packr, REUSE_BUFFER_MODE, RESET_BUFFER_MODE } from 'msgpackr/pack';
+import { byteCount, isByteArray, plainView } from '../base/byte-array.js';
 import { FlashVectorError, describe } from '../base/errors.js';
 import { OPERATION_HEADER_WORDS, VALUE_BYTES_MAX, wordsOf } from '../base/record.js';
 import type { Memory } from '../memory/region.js';
@@ -51,6 +52,10 @@ export class ValueCodec {
   #packedStart = 0;
   #packedEnd = 0;
   #packedType = E.TYPE_MSGPACK;
+  /** Whether the value prepared last is packed; a byte array is not. Set behind the value's getters, which may prepare others. */
+  #isPacked = false;
+  /** Structures were loaded since this was last taken back. */
+  #hasLoaded = false;
 
   constructor(
     readonly scratch: Scratch,
@@ -65,7 +70,10 @@ export class ValueCodec {
       useBigIntExtension: true,
       variableMapSize: true,
       maxSharedStructures: structures.countMax,
-      getStructures: () => structures.load(),
+      getStructures: () => {
+        this.#hasLoaded = true;
+        return structures.load();
+      },
       saveStructures: (all: unknown, isCompatible: (known: unknown) => boolean) => structures.save(all as string[][], isCompatible),
       shouldShareStructure: (keys: string[]) => structures.shouldShare(keys),
       writeFunction: (value: unknown) => {
@@ -76,24 +84,26 @@ export class ValueCodec {
 
   /**
    * First step of encoding: packs what needs msgpack, outside the scratch. Getters of
-   * the value may run here, and may use the store; so the key is put into the scratch after this.
+   * the value may run here, and may use the store; so the key is put into the scratch after this, and nothing of the user's may run between this and `place`.
    * @throws FlashVectorError FV_VALUE for `undefined`, functions, symbols, cycles, and what is too large
    */
   prepare(value: unknown): void {
-    if (
-      typeof value === 'object'
-        ? value === null || value instanceof Uint8Array
-        : typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
-    ) {
-      return;
-    }
-    if (typeof value === 'object' && value !== null) {
+    // Small, so that it is inlined where values are strings and numbers.
+    if (typeof value !== 'string' && typeof value !== 'number') this.#prepareOther(value);
+  }
+
+  #prepareOther(value: unknown): void {
+    if (typeof value === 'boolean' || value === null) return;
+    this.#isPacked = !isByteArray(value);
+    if (!this.#isPacked) return;
+    if (typeof value === 'object') {
       const length = this.#encoder.encode(value);
       if (length !== 0) {
         this.#packed = this.#encoder.bytes;
         this.#packedStart = 0;
         this.#packedEnd = length;
         this.#packedType = this.#encoder.isAscii ? E.TYPE_ASCII_MSGPACK : E.TYPE_MSGPACK;
+        this.#isPacked = true;
         return;
       }
     }
@@ -120,6 +130,7 @@ export class ValueCodec {
       this.#packedStart = start;
       this.#packedEnd = end;
       this.#packedType = E.TYPE_MSGPACK;
+      this.#isPacked = true;
     } catch (error) {
       throw packError(error, value);
     } finally {
@@ -139,8 +150,8 @@ export class ValueCodec {
     else if (value === null) this.#encodeConstant(E.TYPE_NULL);
     else if (value === true) this.#encodeConstant(E.TYPE_TRUE);
     else if (value === false) this.#encodeConstant(E.TYPE_FALSE);
-    else if (value instanceof Uint8Array) this.#encodeBytes(value, Buffer.isBuffer(value) ? E.TYPE_BUFFER : E.TYPE_UINT8_ARRAY);
-    else this.#placePacked();
+    else if (this.#isPacked) this.#placePacked();
+    else this.#encodeBytes(value as Uint8Array, Buffer.isBuffer(value) ? E.TYPE_BUFFER : E.TYPE_UINT8_ARRAY);
   }
 
   #at(): number {
@@ -189,16 +200,17 @@ export class ValueCodec {
 
   #encodeBytes(value: Uint8Array, type: number): void {
     const scratch = this.scratch;
-    const length = value.length;
+    const length = byteCount(value);
     if (length > VALUE_BYTES_MAX) throw tooLarge(length);
     scratch.valueType = type;
     scratch.valueLength = length;
     if (length > INLINE_VALUE_BYTES_MAX) {
-      scratch.valueBytes = value;
+      scratch.valueBytes = plainView(value, length);
       return;
     }
     const start = this.#at() * 4;
     scratch.bytes.set(value, start);
+    if (byteCount(value) !== length) throw new FlashVectorError('FV_VALUE', 'a byte array grew while it was being encoded');
     const end = start + length;
     if ((end & 3) !== 0) scratch.bytes.fill(0, end, (end + 3) & ~3);
   }
@@ -252,7 +264,11 @@ export class ValueCodec {
       const value = this.#decoder.decode(read, 0, length, isAscii);
       if (value !== UNKNOWN) return value;
     }
-    return (this.#packr as LengthUnpackr).unpack(bytes, length);
+    const packr = this.#packr as LengthUnpackr;
+    this.#hasLoaded = false;
+    const value = packr.unpack(bytes, length);
+    // Once it has loaded structures msgpackr goes on with a copy of the bytes that is no Buffer, and so are none of those in the value.
+    return this.#hasLoaded ? packr.unpack(bytes, length) : value;
   }
 }
 

@@ -2,7 +2,8 @@
 
 import t from 'tap';
 import { isDeepStrictEqual } from 'node:util';
-import { open } from '../../src/index.js';
+import { open, type AnyKey, type FlashVector, type Key } from '../../src/index.js';
+import { describe } from '../../src/base/errors.js';
 import { tempFolder } from '../support/temp.js';
 
 const values: [name: string, value: unknown][] = [
@@ -267,6 +268,134 @@ void t.test('a lone surrogate inside a value is refused, never replaced', async 
   for (let i = 0; i < 3; i++) {
     await db.put('k', good);
     t.same(db.get('k'), good);
+  }
+  await db.close();
+});
+
+void t.test(
+  'regression: a Buffer in an object came back as a Uint8Array from the read that had to learn the shapes of objects',
+  async (t) => {
+    const folder = tempFolder(t);
+    const value = { name: 'x', file: Buffer.from('hello'), inner: { plain: new Uint8Array([1, 2]) } };
+    let db = await open(folder);
+    // A shape is numbered when it is met for the second time.
+    for (let i = 0; i < 3; i++) await db.put(`k${i}`, value);
+    await db.close();
+    const reads: [name: string, read: (from: FlashVector) => unknown][] = [
+      ['get', (from) => from.get('k2')],
+      ['getEntry', (from) => from.getEntry('k2')?.value],
+      ['getMany', (from) => from.getMany(['k2'])[0]],
+      ['values', (from) => [...from.values()][2]],
+      ['snapshot', (from) => from.snapshot().get('k2')],
+    ];
+    for (const [name, read] of reads) {
+      db = await open(folder);
+      for (const when of ['first', 'second']) t.ok(equal(read(db), value), `${name}, ${when} time`);
+      await db.close();
+    }
+    db = await open(folder);
+    for await (const { lsn, ...change } of db.changes({ since: 0 })) {
+      if (change.type === 'put') t.ok(equal(change.value, value), 'changes');
+      if (lsn >= db.stats().log.lastLsn) break;
+    }
+    t.ok(await db.transaction((tx) => equal(tx.get('k2'), value)), 'transaction');
+    await db.close();
+  },
+);
+
+void t.test(
+  'regression: fields of a byte array, elements of a key, and traps of a proxy ran in the middle of a put, and could write',
+  async (t) => {
+    const folder = tempFolder(t);
+    let db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
+    let armed = false;
+    let ran = 0;
+    const write = (): void => {
+      if (!armed) return;
+      armed = false;
+      ran++;
+      void db.put('inner', { written: 'inside' });
+    };
+    class Bytes extends Uint8Array {
+      override get length(): number {
+        write();
+        return 1;
+      }
+      override get buffer(): ArrayBuffer {
+        write();
+        return super.buffer;
+      }
+      override get byteOffset(): number {
+        write();
+        return super.byteOffset;
+      }
+    }
+    const bytes = (length: number): Bytes => Object.assign(new Bytes(length).fill(2), {});
+    const wanted = new Map<unknown, unknown>();
+    for (const length of [100, 200_000]) {
+      const value = bytes(length);
+      for (const [how, put] of [
+        ['put', (key: string) => db.put(key, value)],
+        ['batch', (key: string) => db.batch([{ type: 'put', key, value }])],
+        ['update', (key: string) => db.update(key, () => value)],
+        ['transaction', (key: string) => db.transaction((tx) => tx.put(key, value))],
+      ] as const) {
+        armed = true;
+        await put(`${how}${length}`);
+        wanted.set(`${how}${length}`, new Uint8Array(length).fill(2));
+      }
+    }
+    t.equal(ran, 0, 'a byte array is what it is, whatever its fields say');
+    armed = true;
+    const parts = ['a', 'b'];
+    Object.defineProperty(parts, 1, {
+      get: () => {
+        write();
+        return 'b';
+      },
+    });
+    await db.put(parts as unknown as Key, { key: 'array' });
+    wanted.set(['a', 'b'], { key: 'array' });
+    t.equal(ran, 1, 'elements of a key are asked for');
+    armed = true;
+    const proxy = new Proxy(
+      { a: 1 },
+      {
+        getPrototypeOf: (target) => {
+          write();
+          return Object.getPrototypeOf(target) as object;
+        },
+        ownKeys: (target) => {
+          write();
+          return Reflect.ownKeys(target);
+        },
+      },
+    );
+    await db.put('proxy', proxy);
+    wanted.set('proxy', { a: 1 });
+    wanted.set('inner', { written: 'inside' });
+    const check = (when: string): void => {
+      for (const [key, value] of wanted) t.ok(equal(db.get(key as AnyKey), value), `${describe(key)} ${when}`);
+      t.equal(db.size, wanted.size, when);
+    };
+    await db.flush();
+    check('in memory');
+    await db.close();
+    db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
+    check('after a reopen');
+    await db.close();
+  },
+);
+
+void t.test('a byte array over memory that grows later has the bytes that it had', async (t) => {
+  const db = await open(tempFolder(t));
+  for (const length of [100, 70_000]) {
+    const memory = new SharedArrayBuffer(length, { maxByteLength: 1_000_000 });
+    const value = new Uint8Array(memory).fill(3);
+    const written = db.put('a', value);
+    memory.grow(500_000);
+    await written;
+    t.same(db.get('a'), new Uint8Array(length).fill(3));
   }
   await db.close();
 });

@@ -419,3 +419,20 @@ void t.test('a getter that encodes, and one that throws', async (t) => {
   );
   t.ok(encode(tricky).equals(expected), 'works on after a getter threw');
 });
+
+void t.test(
+  'regression: a value over memory that grew between its encoding and its copying was longer than what had been reserved for it',
+  (t) => {
+    const scratch = new Scratch(1);
+    const codec = new ValueCodec(scratch, new Structures());
+    const memory = new SharedArrayBuffer(70_000, { maxByteLength: 1_000_000 });
+    const value = new Uint8Array(memory);
+    codec.prepare(value);
+    codec.place(value);
+    memory.grow(500_000);
+    t.equal(value.length, 500_000);
+    t.equal(scratch.valueLength, 70_000);
+    t.equal(scratch.valueBytes?.length, 70_000);
+    t.end();
+  },
+);
