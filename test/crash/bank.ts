@@ -3,12 +3,13 @@
  * as every snapshot did while it ran, and no acknowledged transfer is missing.
  */
 
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { open } from '../../src/index.js';
 import { ACCOUNTS, BALANCE, totalOf } from '../fixture/bank-child.js';
+import { KilledChild } from '../support/killed-child.js';
 import { randomFrom } from '../support/random.js';
 
 const child = new URL('../fixture/bank-child.js', import.meta.url).pathname;
@@ -24,17 +25,16 @@ export async function bankRounds(rounds: number, seed: number): Promise<number> 
     for (let round = 0; round < rounds; round++) {
       const where = `bank, seed ${seed}, round ${round}`;
       fs.writeFileSync(notes, '');
-      const bank = spawn(process.execPath, [child, 'bank', folder, notes, String(seed + round * 100)], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      const running = new Promise<void>((resolve) => bank.stdout.once('data', () => resolve()));
-      const exited = new Promise<number | null>((resolve) => bank.once('close', resolve));
-      await Promise.race([running, exited]);
-      await new Promise((resolve) => setTimeout(resolve, 100 + random() * 500));
-      bank.kill('SIGKILL');
-      const code = await exited;
+      const bank = new KilledChild(child, ['bank', folder, notes, String(seed + round * 100)]);
+      try {
+        await bank.hasSaid('audited', ...THREADS.map((thread) => `${thread} transferred`));
+        await sleep(100 + random() * 500);
+        await bank.kill();
+      } catch (cause) {
+        const wrong = /wrong.*/.exec(fs.readFileSync(notes, 'utf8'))?.[0] ?? '';
+        throw new Error(`${where}: ${(cause as Error).message} ${wrong}`, { cause });
+      }
       const text = fs.readFileSync(notes, 'utf8');
-      if (code !== null) throw new Error(`${where}: the bank ended by itself with ${code}: ${/wrong.*/.exec(text)?.[0] ?? ''}`);
       const acknowledged = new Map<number, number>();
       for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) {
         const match = /^(\d) (\d+)$/.exec(line);
@@ -47,10 +47,10 @@ export async function bankRounds(rounds: number, seed: number): Promise<number> 
         if (db.count({ prefix: 'account' }) !== ACCOUNTS) throw new Error(`${where}: accounts are missing`);
         for (const thread of THREADS) {
           const least = acknowledged.get(thread) ?? 0;
+          if (least === 0) throw new Error(`${where}: thread ${thread} has noted no transfer`);
           // Each round counts from 1: what a thread had not reached yet is of the round before.
           const found = (db.get(`last${thread}`) as number | undefined) ?? 0;
-          if (least > 0 && found < least)
-            throw new Error(`${where}: thread ${thread} was told of transfer ${least}, the last there is ${found}`);
+          if (found < least) throw new Error(`${where}: thread ${thread} was told of transfer ${least}, the last there is ${found}`);
           transfers += least;
         }
         await db.batch(THREADS.map((thread) => ({ type: 'del', key: `last${thread}` })));

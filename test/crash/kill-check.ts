@@ -2,7 +2,7 @@
 
 import type { FlashVector } from '../../src/index.js';
 
-/** Keys of each of the two writers: number `n` is written under the key `n % KEYS`. */
+/** Keys of each of the two writers: it writes number `n` under its name and `n % KEYS`. */
 export const KEYS = 50;
 
 /** As JSON, it goes to the next writer. */

@@ -1,13 +1,20 @@
-/** 200 rounds of kill -9; see kill-rounds.ts. */
+/** 200 rounds of kill -9, or as many as five minutes have room for; see kill-rounds.ts. `npm run test:crash` does all of them, however long they take. */
 
 import t from 'tap';
 import { testSeed } from '../support/random.js';
 import { killRounds } from './kill-rounds.js';
 
-void t.test('200 rounds of kill -9', { timeout: 900_000 }, async (t) => {
+const ROUNDS = 200;
+const LIMIT_MS = 300_000;
+
+void t.test(`${ROUNDS} rounds of kill -9`, { timeout: 600_000 }, async (t) => {
   const seed = testSeed(t);
-  // Two stores at a time: a round is mostly waiting. Nine minutes beside other tests on a slow day.
-  const totals = await Promise.all([killRounds(100, seed), killRounds(100, seed + 1)]);
-  const acknowledged = totals[0] + totals[1];
-  t.ok(acknowledged > 1000, `${acknowledged} acknowledged writes were all found`);
+  const deadline = performance.now() + LIMIT_MS;
+  // Two stores at a time: a round is mostly waiting.
+  const [a, b] = await Promise.all([killRounds(ROUNDS / 2, seed, deadline), killRounds(ROUNDS / 2, seed + 1, deadline)]);
+  const rounds = a.rounds + b.rounds;
+  const acknowledged = a.acknowledged + b.acknowledged;
+  t.comment(`${rounds} rounds, ${acknowledged} acknowledged writes`);
+  t.ok(rounds >= ROUNDS / 4, `${rounds} rounds`);
+  t.ok(acknowledged > rounds * 100, `${acknowledged} acknowledged writes were all found`);
 });

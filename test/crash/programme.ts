@@ -49,8 +49,10 @@ for (const kind of FAULTS) {
 }
 // Two stores at a time: a round is mostly waiting.
 const half = Math.ceil(rounds / 2);
-const written = await Promise.all([killRounds(half, seed), killRounds(rounds - half, seed + 1)]);
-say(`${rounds} rounds of kill -9: about ${written[0] + written[1]} acknowledged writes were all found`);
+const killed = await Promise.all([killRounds(half, seed, deadlineMs), killRounds(rounds - half, seed + 1, deadlineMs)]);
+say(
+  `${killed[0].rounds + killed[1].rounds} rounds of kill -9: about ${killed[0].acknowledged + killed[1].acknowledged} acknowledged writes were all found`,
+);
 say(`${bank} rounds of the bank: ${await bankRounds(bank, seed)} transfers, the total always the same`);
 const dead = await runDeaths(deaths, seed, deadlineMs);
 say(
