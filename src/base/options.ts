@@ -61,7 +61,8 @@ export interface OpenOptions {
   snapshotIntervalSeconds?: number;
   /**
    * Bytes of log after which a checkpoint is made, 64 KiB to 2^53. By default half the size of the last
-   * checkpoint, and at least 40 MiB: so log and checkpoints together stay below three times the data.
+   * checkpoint, and at least 40 MiB: so log and checkpoints together stay below three times the data and two segments,
+   * and those 40 MiB where the data is less.
    */
   checkpointLogBytes?: number;
   /**

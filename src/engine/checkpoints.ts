@@ -74,7 +74,7 @@ export interface CheckpointBase {
   logBytes: number;
 }
 
-/** A checkpoint that is due begins so late at most, and so much later log has gathered: 5 MB where one thread writes as fast as it can. */
+/** How often it is looked whether a checkpoint is due, while the event loop turns: one thread that writes as fast as it can logs 5 MB meanwhile. */
 const LOOK_MS = 50;
 /** Looks that are closer to each other say nothing about the load. */
 const LOAD_APART_MS = 125;
