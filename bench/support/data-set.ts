@@ -62,8 +62,16 @@ function shuffle<T extends { length: number; [index: number]: unknown }>(items: 
   return items;
 }
 
+/**
+ * The same text in one piece, as a service gets it from a client or a parser. What is put together stays in pieces until somebody looks at its characters, and is put in
+ * one piece then: that would be in the order in which stores are filled, not in the one in which keys and values are used.
+ */
+function inOnePiece(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1');
+}
+
 export function keyOf(number: number): string {
-  return `user:${String(number).padStart(10, '0')}:pf`;
+  return inOnePiece(`user:${String(number).padStart(10, '0')}:pf`);
 }
 
 /** Numbers from 0 in random order. */
@@ -74,8 +82,8 @@ export function shuffledNumbers(count: number): Int32Array {
 function objectOf(number: number): Record<string, unknown> {
   return {
     id: number,
-    name: `User number ${number}`,
-    email: `user${number}@example.com`,
+    name: inOnePiece(`User number ${number}`),
+    email: inOnePiece(`user${number}@example.com`),
     age: 18 + (number % 70),
     active: number % 3 !== 0,
     score: number / 8,
@@ -83,7 +91,7 @@ function objectOf(number: number): Record<string, unknown> {
 }
 
 export function stringOf(number: number): string {
-  return `value ${number} `.padEnd(STRING_CHARS, 'abcdefghijklmnopqrstuvwxyz');
+  return inOnePiece(`value ${number} `.padEnd(STRING_CHARS, 'abcdefghijklmnopqrstuvwxyz'));
 }
 
 /** A record of the Yahoo Cloud Serving Benchmark. */
@@ -107,7 +115,7 @@ function valueMaker(kind: ValueKind): (number: number) => unknown {
   if (kind === 'object') return objectOf;
   if (kind === 'string') return stringOf;
   if (kind === 'number') return (number) => number + 0.5;
-  if (kind === 'short') return (number) => `value ${number}`.padEnd(SHORT_CHARS, 'abcdefghij');
+  if (kind === 'short') return (number) => inOnePiece(`value ${number}`.padEnd(SHORT_CHARS, 'abcdefghij'));
   if (kind === 'record') return recordOf;
   const buffers = kind === 'large' ? makeBuffers(LARGE_COUNT, LARGE_BYTES) : makeBuffers(BUFFER_COUNT, BUFFER_BYTES);
   return (number) => buffers[number % buffers.length];
