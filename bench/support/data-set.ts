@@ -136,7 +136,7 @@ export function makeDataSet(kind: ValueKind, count: number): DataSet {
  * In which order stores are filled: not the one in which their keys are read, or written over, so that no engine finds the entries in its memory in that order.
  * Where they are, the processor fetches the next one ahead: FlashVector's reads of strings then take 0.45 to 0.7 of the time, and lmdb-js's as long as ever.
  */
-export function fillOrder(count: number): Int32Array {
+function fillOrder(count: number): Int32Array {
   return shuffle(
     Int32Array.from({ length: count }, (_, i) => i),
     SEED + 1,
