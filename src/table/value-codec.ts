@@ -52,7 +52,7 @@ export class ValueCodec {
   #packedStart = 0;
   #packedEnd = 0;
   #packedType = E.TYPE_MSGPACK;
-  /** Whether the value prepared last is packed; a byte array is not. Set behind the value's getters, which may prepare others. */
+  /** Whether the value prepared last is packed; of a byte array, which is not, only the type is noted. Set behind the value's getters, which may prepare others. */
   #isPacked = false;
   /** Structures were loaded since this was last taken back. */
   #hasLoaded = false;
@@ -94,8 +94,11 @@ export class ValueCodec {
 
   #prepareOther(value: unknown): void {
     if (typeof value === 'boolean' || value === null) return;
-    this.#isPacked = !isByteArray(value);
-    if (!this.#isPacked) return;
+    if (isByteArray(value)) {
+      this.#packedType = Buffer.isBuffer(value) ? E.TYPE_BUFFER : E.TYPE_UINT8_ARRAY;
+      this.#isPacked = false;
+      return;
+    }
     if (typeof value === 'object') {
       const length = this.#encoder.encode(value);
       if (length !== 0) {
@@ -151,7 +154,7 @@ export class ValueCodec {
     else if (value === true) this.#encodeConstant(E.TYPE_TRUE);
     else if (value === false) this.#encodeConstant(E.TYPE_FALSE);
     else if (this.#isPacked) this.#placePacked();
-    else this.#encodeBytes(value as Uint8Array, Buffer.isBuffer(value) ? E.TYPE_BUFFER : E.TYPE_UINT8_ARRAY);
+    else this.#encodeBytes(value as Uint8Array, this.#packedType);
   }
 
   #at(): number {

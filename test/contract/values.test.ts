@@ -303,89 +303,129 @@ void t.test(
   },
 );
 
-void t.test(
-  'regression: fields of a byte array, elements of a key, and traps of a proxy ran in the middle of a put, and could write',
-  async (t) => {
-    const folder = tempFolder(t);
-    let db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
-    let armed = false;
-    let ran = 0;
-    const write = (): void => {
-      if (!armed) return;
-      armed = false;
-      ran++;
-      void db.put('inner', { written: 'inside' });
-    };
-    class Bytes extends Uint8Array {
-      override get length(): number {
-        write();
-        return 1;
-      }
-      override get buffer(): ArrayBuffer {
-        write();
-        return super.buffer;
-      }
-      override get byteOffset(): number {
-        write();
-        return super.byteOffset;
-      }
+void t.test('regression: fields of byte arrays, elements of keys and traps of proxies ran in the middle of a put', async (t) => {
+  const folder = tempFolder(t);
+  let db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
+  let armed = false;
+  let ran = 0;
+  const write = (): void => {
+    if (!armed) return;
+    armed = false;
+    ran++;
+    void db.put('inner', { written: 'inside' });
+  };
+  class Bytes extends Uint8Array {
+    override get length(): number {
+      write();
+      return 1;
     }
-    const bytes = (length: number): Bytes => Object.assign(new Bytes(length).fill(2), {});
-    const wanted = new Map<unknown, unknown>();
-    for (const length of [100, 200_000]) {
-      const value = bytes(length);
-      for (const [how, put] of [
-        ['put', (key: string) => db.put(key, value)],
-        ['batch', (key: string) => db.batch([{ type: 'put', key, value }])],
-        ['update', (key: string) => db.update(key, () => value)],
-        ['transaction', (key: string) => db.transaction((tx) => tx.put(key, value))],
-      ] as const) {
-        armed = true;
-        await put(`${how}${length}`);
-        wanted.set(`${how}${length}`, new Uint8Array(length).fill(2));
-      }
+    override get buffer(): ArrayBuffer {
+      write();
+      return super.buffer;
     }
-    t.equal(ran, 0, 'a byte array is what it is, whatever its fields say');
-    armed = true;
-    const parts = ['a', 'b'];
+    override get byteOffset(): number {
+      write();
+      return super.byteOffset;
+    }
+  }
+  const bytes = (length: number): Bytes => Object.assign(new Bytes(length).fill(2), {});
+  const wanted = new Map<unknown, unknown>();
+  for (const length of [100, 200_000]) {
+    const value = bytes(length);
+    for (const [how, put] of [
+      ['put', (key: string) => db.put(key, value)],
+      ['batch', (key: string) => db.batch([{ type: 'put', key, value }])],
+      ['update', (key: string) => db.update(key, () => value)],
+      ['transaction', (key: string) => db.transaction((tx) => tx.put(key, value))],
+    ] as const) {
+      armed = true;
+      await put(`${how}${length}`);
+      wanted.set(`${how}${length}`, new Uint8Array(length).fill(2));
+    }
+  }
+  t.equal(ran, 0, 'a byte array is what it is, whatever its fields say');
+  const keyOf = (call: string): Key => {
+    const parts = [call, 'b'];
     Object.defineProperty(parts, 1, {
       get: () => {
         write();
         return 'b';
       },
     });
-    await db.put(parts as unknown as Key, { key: 'array' });
-    wanted.set(['a', 'b'], { key: 'array' });
-    t.equal(ran, 1, 'elements of a key are asked for');
+    return parts as unknown as Key;
+  };
+  const made = (call: string): object => ({ key: 'array', call });
+  const calls: [call: string, run: (key: Key) => Promise<unknown>, wanted: unknown][] = [
+    ['put', (key) => db.put(key, made('put')), made('put')],
+    ['batch', (key) => db.batch([{ type: 'put', key, value: made('batch') }]), made('batch')],
+    ['chained', (key) => db.batch().put(key, made('chained')).write(), made('chained')],
+    ['update', (key) => db.update(key, () => made('update')), made('update')],
+    ['modify', (key) => db.modify(key, () => ({ value: made('modify') })), made('modify')],
+    ['transaction', (key) => db.transaction((tx) => tx.put(key, made('transaction'))), made('transaction')],
+    ['increment', (key) => db.increment(key, 3), 3],
+    ['expire', (key) => db.expire(key, 60_000), undefined],
+  ];
+  for (const [call, run, result] of calls) {
+    const before = ran;
     armed = true;
-    const proxy = new Proxy(
-      { a: 1 },
-      {
-        getPrototypeOf: (target) => {
-          write();
-          return Object.getPrototypeOf(target) as object;
-        },
-        ownKeys: (target) => {
-          write();
-          return Reflect.ownKeys(target);
-        },
+    await run(keyOf(call));
+    t.equal(ran, before + 1, `${call} asks for the elements of its key`);
+    if (result !== undefined) wanted.set([call, 'b'], result);
+  }
+  armed = true;
+  const proxy = new Proxy(
+    { a: 1 },
+    {
+      getPrototypeOf: (target) => {
+        write();
+        return Object.getPrototypeOf(target) as object;
       },
-    );
-    await db.put('proxy', proxy);
-    wanted.set('proxy', { a: 1 });
-    wanted.set('inner', { written: 'inside' });
-    const check = (when: string): void => {
-      for (const [key, value] of wanted) t.ok(equal(db.get(key as AnyKey), value), `${describe(key)} ${when}`);
-      t.equal(db.size, wanted.size, when);
-    };
-    await db.flush();
-    check('in memory');
-    await db.close();
-    db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
-    check('after a reopen');
-    await db.close();
-  },
-);
+      ownKeys: (target) => {
+        write();
+        return Reflect.ownKeys(target);
+      },
+    },
+  );
+  await db.put('proxy', proxy);
+  wanted.set('proxy', { a: 1 });
+  wanted.set('inner', { written: 'inside' });
+  const check = (when: string): void => {
+    for (const [key, value] of wanted) t.ok(equal(db.get(key as AnyKey), value), `${describe(key)} ${when}`);
+    t.equal(db.size, wanted.size, when);
+  };
+  await db.flush();
+  check('in memory');
+  await db.close();
+  db = await open(folder, { shards: 1, keyEncoding: 'ordered' });
+  check('after a reopen');
+  await db.close();
+});
+
+void t.test('regression: a byte array that is a key was asked for its length, and could write', async (t) => {
+  const db = await open(tempFolder(t));
+  let ran = 0;
+  class Bytes extends Uint8Array {
+    override get length(): number {
+      ran++;
+      return 1;
+    }
+  }
+  const key = new Bytes(9).fill(7);
+  const calls: ((n: number) => Promise<unknown>)[] = [
+    (n) => db.put(key, { n }),
+    (n) => db.batch([{ type: 'put', key, value: { n } }]),
+    (n) => db.update(key, () => ({ n })),
+    (n) => db.modify(key, () => ({ value: { n } })),
+  ];
+  ran = 0;
+  for (const [n, call] of calls.entries()) {
+    await call(n);
+    t.same(db.get(new Uint8Array(9).fill(7)), { n });
+  }
+  t.equal(db.size, 1);
+  t.equal(ran, 0);
+  await db.close();
+});
 
 void t.test('a byte array over memory that grows later has the bytes that it had', async (t) => {
   const db = await open(tempFolder(t));

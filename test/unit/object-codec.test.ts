@@ -436,3 +436,42 @@ void t.test(
     t.end();
   },
 );
+
+void t.test('a byte array that grows while it is being copied to the scratch is refused', (t) => {
+  const scratch = new Scratch(1);
+  const codec = new ValueCodec(scratch, new Structures());
+  const memory = new SharedArrayBuffer(100, { maxByteLength: 1000 });
+  const value = new Uint8Array(memory);
+  // As if another thread made it grow at this moment.
+  Object.defineProperty(scratch.bytes, 'set', {
+    value: (bytes: Uint8Array, at: number): void => {
+      if (memory.byteLength < 200) memory.grow(200);
+      Uint8Array.prototype.set.call(scratch.bytes, bytes, at);
+    },
+  });
+  codec.prepare(value);
+  t.throws(() => codec.place(value), { code: 'FV_VALUE' });
+  codec.prepare(value);
+  codec.place(value);
+  t.equal(scratch.valueLength, 200);
+  t.end();
+});
+
+void t.test('a getter that prepares a value of another kind leaves the outer one what it is', (t) => {
+  const scratch = new Scratch(1);
+  const codec = new ValueCodec(scratch, new Structures());
+  const getting = {
+    get inner(): number {
+      codec.prepare(new Uint8Array(3));
+      codec.place(new Uint8Array(3));
+      return 1;
+    },
+  };
+  // Plain objects are encoded here, Maps by msgpackr.
+  for (const outer of [{ getting }, new Map([['a', getting]])]) {
+    codec.prepare(outer);
+    codec.place(outer);
+    t.ok(scratch.valueType === TYPE_MSGPACK || scratch.valueType === TYPE_ASCII_MSGPACK, `type ${scratch.valueType}`);
+  }
+  t.end();
+});
