@@ -285,14 +285,13 @@ export abstract class StoreWrites extends StoreReads {
       if (typeof fn !== 'function') throw new TypeError(`modify: fn must be a function, not ${describe(fn)}`);
       const durability = this.#durabilityOf('modify', options);
       const writer = this.writer;
-      const settled = settledKey(this.core.scratch, key) as Key;
+      const copy = copyOfKey(this.core.scratch, key) as Key;
       if (!writer.deferring) {
-        const lsn = this.#modifications.tryModify(settled, fn as Modifier, durability, FIRST_PATIENCE_MS);
+        const lsn = this.#modifications.tryModify(copy, fn as Modifier, durability, FIRST_PATIENCE_MS);
         if (lsn === 0) return Promise.resolve(0);
         if (lsn === CONFLICT) return Promise.reject(conflictError());
         if (!isDeferred(lsn)) return writer.acks.join(lsn, durability);
       }
-      const copy = copyOfKey(this.core.scratch, settled) as Key;
       return writer.defer(durability, (patienceMs) => this.#modifications.tryModify(copy, fn as Modifier, durability, patienceMs));
     } catch (error) {
       return Promise.reject(error);

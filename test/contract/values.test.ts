@@ -401,6 +401,26 @@ void t.test('regression: fields of byte arrays, elements of keys and traps of pr
   await db.close();
 });
 
+void t.test('a key is what it was when the call was made, whatever the function of an update does to it', async (t) => {
+  for (const keyEncoding of ['utf8', 'ordered'] as const) {
+    const db = await open(tempFolder(t), { keyEncoding });
+    const make = (): Key => (keyEncoding === 'ordered' ? (['a', 'b'] as unknown as Key) : new Uint8Array([1, 2]));
+    const calls: ((key: Key, change: () => void) => Promise<unknown>)[] = [
+      (key, change) => db.update(key, () => (change(), { by: 'update' })),
+      (key, change) => db.modify(key, () => (change(), { value: { by: 'modify' } })),
+    ];
+    for (const [i, call] of calls.entries()) {
+      const key = make();
+      await call(key, () => {
+        (key as unknown as unknown[])[1] = keyEncoding === 'ordered' ? 'c' : 3;
+      });
+      t.same(db.get(make()), { by: ['update', 'modify'][i] });
+      t.equal(db.size, 1);
+    }
+    await db.close();
+  }
+});
+
 void t.test('regression: a byte array that is a key was asked for its length, and could write', async (t) => {
   const db = await open(tempFolder(t));
   let ran = 0;

@@ -1,11 +1,12 @@
-/** The hash table by itself: splitting, shifting back, keys whose hashes collide. */
+/** The hash table by itself: splitting, shifting back, keys whose hashes collide; and what a thread leaves that dies inside a change, put right. */
 
 import t from 'tap';
 import { createControl } from '../../src/memory/control.js';
-import { Region, createRegionBuffer } from '../../src/memory/region.js';
+import { Region, REGION_DIRECTORY, createRegionBuffer } from '../../src/memory/region.js';
 import { allocate, classOf } from '../../src/memory/slabs.js';
 import { ENTRY_HEADER_WORDS } from '../../src/table/entry.js';
-import { ABSENT, HashTable, createTable } from '../../src/table/hash-table.js';
+import { repairHashTable } from '../../src/table/hash-repair.js';
+import { ABSENT, COUNT_SHIFT, HashTable, SEGMENT_HEADER_WORDS, SEGMENT_SLOTS, createTable } from '../../src/table/hash-table.js';
 import { Scratch } from '../../src/table/scratch.js';
 import { randomFrom, testSeed } from '../support/random.js';
 
@@ -87,3 +88,66 @@ void t.test('hashes that spread', (t) => exercise(t, mix, 60_000));
 void t.test('hashes that agree in their top bits', (t) => exercise(t, (n) => (n & 0xfff) | 0x7ff0_0000, 3000));
 void t.test('hashes that are all the same', (t) => exercise(t, () => 12345, 2000));
 void t.test('hashes in two places', (t) => exercise(t, (n) => (n & 1) * -1, 2500));
+
+void t.test('what a removal or an insertion leaves that its thread did not finish is put right', async (t) => {
+  const keys = 300;
+  const countOf = ({ region: { words } }: Harness): number => words[words[words[REGION_DIRECTORY] * 2] * 2] >>> COUNT_SHIFT;
+  const slotsOf = ({ region: { words } }: Harness): number[] => {
+    const first = words[words[REGION_DIRECTORY] * 2] * 2 + SEGMENT_HEADER_WORDS;
+    return Array.from({ length: SEGMENT_SLOTS }, (_, i) => first + i * 2);
+  };
+  const damages: [name: string, damage: (harness: Harness) => void][] = [
+    ['nothing', () => undefined],
+    ['a count that is one too many', ({ region: { words } }) => void (words[words[words[REGION_DIRECTORY] * 2] * 2] += 1 << COUNT_SHIFT)],
+    ['a count that is one too few', ({ region: { words } }) => void (words[words[words[REGION_DIRECTORY] * 2] * 2] -= 1 << COUNT_SHIFT)],
+    [
+      'a slot copied into a gap and not yet cleared',
+      (harness) => {
+        const { words } = harness.region;
+        const slots = slotsOf(harness);
+        const gap = slots.findIndex((slot, i) => i > 0 && words[slot + 1] === 0 && words[slots[i - 1] + 1] !== 0);
+        words.copyWithin(slots[gap], slots[gap - 1], slots[gap - 1] + 2);
+      },
+    ],
+    [
+      'a hash that is not of its entry',
+      (harness) => {
+        const { words } = harness.region;
+        const taken = slotsOf(harness).filter((slot) => words[slot + 1] !== 0);
+        words[taken[3]] = words[taken[4]];
+      },
+    ],
+  ];
+  for (const [name, damage] of damages) {
+    const harness = new Harness();
+    for (let n = 0; n < keys; n++) harness.insert(n, mix(n));
+    damage(harness);
+    const live = new Set<number>();
+    const blocks: number[] = [];
+    const visited: number[] = [];
+    const { words } = harness.region;
+    repairHashTable(harness.region, {
+      hashOf: (unit) => mix(words[unit * 2 + ENTRY_HEADER_WORDS]),
+      blocks,
+      live: { add: (unit) => !live.has(unit) && live.add(unit).has(unit) },
+      visit: (unit) => visited.push(words[unit * 2 + ENTRY_HEADER_WORDS]),
+    });
+    t.same(
+      visited.sort((a, b) => a - b),
+      Array.from({ length: keys }, (_, n) => n),
+      `${name}: every entry is met once`,
+    );
+    t.equal(new Set(blocks).size, blocks.length, `${name}: and every block`);
+    t.equal(countOf(harness), keys, `${name}: the count is right`);
+    t.ok(
+      Array.from({ length: keys }, (_, n) => n).every((n) => harness.find(n, mix(n))),
+      `${name}: every key is found`,
+    );
+    for (let n = 0; n < keys; n++) harness.remove(n, mix(n));
+    t.equal(countOf(harness), 0, `${name}: and can be removed`);
+    t.ok(
+      slotsOf(harness).every((slot) => words[slot + 1] === 0),
+      `${name}: once`,
+    );
+  }
+});

@@ -19,7 +19,7 @@ import { splitRuns } from '../../src/table/index-merge.js';
 import { reconcileIndex, repairIndex } from '../../src/table/index-repair.js';
 import { KeyProbe } from '../../src/table/key-probe.js';
 import { sampleShared, sortRun, type SortedRun } from '../../src/table/index-sort.js';
-import { NODE_PREFIX, NODE_VERSION } from '../../src/table/index-node.js';
+import { LEAF_SLOTS, NODE_PREFIX, NODE_VERSION, childWord, countOf, levelOf } from '../../src/table/index-node.js';
 import { createIndex } from '../../src/table/index-tree.js';
 import { NodePool } from '../../src/table/node-pool.js';
 import { OrderedIndex } from '../../src/table/ordered-index.js';
@@ -126,6 +126,86 @@ void t.test('keys in order fill their leaves; a queue gives its nodes back', asy
   t.ok(used < full * 1.2, `${used} bytes after 100,000 keys went through, ${full} before`);
   for (let i = 119_999; i >= 100_000; i--) del(core, key(i));
   t.equal(checkTree(core), 0);
+});
+
+/** The versions of the nodes that the tree leads to. */
+function versionsOf(core: Core): Map<number, number> {
+  const { region } = indexOf(core);
+  indexOf(core).settle();
+  region.refresh();
+  const { words } = region;
+  const versions = new Map<number, number>();
+  const visit = (node: number): void => {
+    versions.set(node, words[node + NODE_VERSION]);
+    if (levelOf(words, node) !== 0) for (let i = 0; i <= countOf(words, node); i++) visit(words[childWord(node, i)] * 2);
+  };
+  visit(words[REGION_INDEX_ROOT] * 2);
+  return versions;
+}
+
+void t.test('a node that leaves the tree has an odd version from then on: who reads it finds out', async (t) => {
+  const random = randomFrom(testSeed(t));
+  const core = emptyCore(1);
+  const { region } = indexOf(core);
+  const wrong: string[] = [];
+  let left = 0;
+  let before = versionsOf(core);
+  const look = (what: string): void => {
+    const after = versionsOf(core);
+    for (const [node, version] of before) {
+      if (after.has(node)) continue;
+      left++;
+      const now = region.words[node + NODE_VERSION];
+      if ((now & 1) === 0 || now === version) wrong.push(`${what}: node ${node} had version ${version} and has ${now}`);
+    }
+    before = after;
+  };
+  const name = (n: number): string => `k${String(n).padStart(6, '0')}`;
+  for (let step = 0; step < 12_000; step++) {
+    const key = name(Math.floor(random() * 5000));
+    if (random() < (step < 6000 ? 0.1 : 0.9)) del(core, key);
+    else put(core, key);
+    look(`step ${step}`);
+  }
+  for (let n = 10_000; n < 13_000; n++) {
+    put(core, name(n));
+    look(`put ${n}`);
+  }
+  // A leaf whose keys all go while the ones beside it are full, so that it cannot be merged; several times over.
+  for (let round = 0; round < 5; round++) {
+    const { words } = region;
+    const keys = walkKeys(core, false).map((key) => Buffer.from(key, 'hex').toString());
+    // In order, as the tree was visited.
+    const counts = [...versionsOf(core).keys()].filter((node) => levelOf(words, node) === 0).map((node) => countOf(words, node));
+    const full = counts.findIndex((count, i) => i > 2 && count > LEAF_SLOTS - 4 && counts[i - 1] > LEAF_SLOTS - 4);
+    const nodes = words[REGION_INDEX_NODES];
+    const first = counts.slice(0, full).reduce((sum, count) => sum + count, 0);
+    for (const key of keys.slice(first, first + counts[full])) {
+      del(core, key);
+      look(`deleted ${key}`);
+    }
+    t.equal(words[REGION_INDEX_NODES], nodes - 1, 'a leaf has gone');
+  }
+  for (let n = 10_000; n < 13_000; n++) {
+    del(core, name(n));
+    look(`deleted ${n}`);
+  }
+  t.same(wrong, []);
+  t.ok(left > 50, `${left} nodes left the tree`);
+});
+
+void t.test('a tree that has lost its keys has lost its levels', async (t) => {
+  const core = emptyCore(1);
+  const { region } = indexOf(core);
+  const level = (): number => levelOf(region.words, region.words[REGION_INDEX_ROOT] * 2);
+  const key = (i: number): string => `${'k'.repeat(200)}${String(i).padStart(8, '0')}`;
+  for (let i = 0; i < 20_000; i++) put(core, key(i));
+  checkTree(core);
+  t.ok(level() >= 2);
+  for (let i = 0; i < 19_990; i++) del(core, key(i));
+  t.equal(checkTree(core), 10);
+  t.equal(level(), 0);
+  t.equal(region.words[REGION_INDEX_NODES], 1);
 });
 
 void t.test('leaves that have lost keys here and there are merged where nodes are wanted', async (t) => {
